@@ -1,0 +1,32 @@
+# The two commands of a newcomer: make demo, make test. Both set up .venv by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+DEMO ?= demo
+
+.PHONY: help demo test lint clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## the whole way on a drawn sample set: weights, extract, train, label
+	$(BIN)/flowerray weights fetch
+	$(BIN)/flowerray sample $(DEMO)/sample
+	$(BIN)/flowerray run $(DEMO)/sample/labelled $(DEMO)/sample/pile --out $(DEMO)/results \
+		--truth $(DEMO)/sample/truth.csv
+
+test: $(READY)  ## every test
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove the environment and the demo's results
+	rm -rf .venv $(DEMO)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	touch $@

@@ -1,0 +1,428 @@
+"""Where photographs are found, and the manifest that fixes their order, labels and split."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from flowerray.errors import FlowerrayError, UsageError
+from flowerray.photographs import local_uri
+from flowerray.settings import ExtractSettings
+from flowerray.storage import Folder
+
+# One photograph as it is found; the manifest adds image_id, the row's number.
+FOUND = pa.schema(
+    [("uri", pa.string()), ("label", pa.string()), ("split", pa.string()), ("size", pa.int64())]
+)
+MANIFEST = pa.schema([pa.field("image_id", pa.int64(), nullable=False), *FOUND])
+
+ROWS_A_GROUP = 8192  # of a manifest file: what an actor reads to learn of one shard
+ROWS_A_PART = 1 << 20
+SPLIT_FOLDERS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A contiguous run of manifest rows: the unit of work, retry and commit."""
+
+    first_row: int
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """The file name that every try at this shard writes."""
+        return f"{self.first_row:012d}.parquet"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All photographs of one output, as ``manifest/part-*.parquet`` in its folder.
+
+    `fingerprint` hashes every row but image_id, so the same photographs in the same order, with
+    the same labels, split and sizes, have the same one.
+    """
+
+    rows: int
+    shard_size: int
+    fingerprint: str
+
+    def shards(self) -> list[Shard]:
+        """Every shard, in order."""
+        starts = range(0, self.rows, self.shard_size)
+        return [Shard(start, min(self.shard_size, self.rows - start)) for start in starts]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For run.json."""
+        return asdict(self)
+
+
+def photographs_to_extract(settings: ExtractSettings) -> Iterator[pa.RecordBatch]:
+    """The photographs of a labelled set (or a flat pile), with their labels and split.
+
+    Raises:
+        FlowerrayError: nothing is found, or the classes or their split can't be trained on.
+    """
+    source = os.path.expanduser(settings.images)
+    if os.path.isdir(source):
+        found, root = _class_folders(os.path.abspath(source)), os.path.abspath(source)
+        if found is None:
+            yield from photographs_to_label(settings.images)
+            return
+    else:
+        found, root = (
+            photographs_to_label(settings.images),
+            os.path.dirname(os.path.abspath(source)),
+        )
+    # Drawing a split needs all labels at once: a labelled set is small beside the pile.
+    table = pa.Table.from_batches(found, FOUND)
+    if table["label"].null_count < len(table):
+        table = _with_split(table, root, settings)
+    yield from table.to_batches()
+
+
+def photographs_to_label(source: str) -> Iterator[pa.RecordBatch]:
+    """Every file behind `source`: a directory, glob, list or table. Directories are streamed.
+
+    Raises:
+        FlowerrayError: there is no such thing, or it holds no photographs.
+    """
+    path = os.path.expanduser(source)
+    if os.path.isdir(path):
+        batches = _files_below(os.path.abspath(path))
+    elif os.path.isfile(path):
+        batches = _listed_in(Path(os.path.abspath(path)))
+    elif glob.has_magic(path):
+        batches = _batches_of_paths(sorted(glob.iglob(path, recursive=True)))
+    else:
+        raise FlowerrayError(f"no photographs at {source}: no such file or directory")
+    empty = True
+    for batch in batches:
+        empty = empty and not len(batch)
+        yield batch
+    if empty:
+        raise FlowerrayError(f"no photographs found in {source}")
+
+
+def write_manifest(
+    batches: Iterable[pa.RecordBatch], folder: Folder, directory: str, shard_size: int | None
+) -> Manifest:
+    """Stream `batches` of FOUND into ``directory/part-*.parquet`` of `folder`."""
+    digest, rows = hashlib.sha256(), 0
+    for part, tables in enumerate(_parts(batches)):
+        with (
+            folder.create(f"{directory}/part-{part:05d}.parquet") as stream,
+            pq.ParquetWriter(stream, MANIFEST, compression="zstd") as writer,
+        ):
+            for table in tables:
+                _hash_rows(digest, table)
+                ids = pa.array(np.arange(rows, rows + len(table)))
+                writer.write_table(table.add_column(0, MANIFEST.field(0), ids))
+                rows += len(table)
+    return Manifest(rows, shard_size or _shard_size_for(rows), digest.hexdigest()[:16])
+
+
+def read_shard(folder: Folder, shard: Shard) -> pa.Table:
+    """The manifest rows of `shard`, as MANIFEST."""
+    part, start = divmod(shard.first_row, ROWS_A_PART)
+    tables, wanted = [], shard.rows
+    while wanted:
+        file = pq.ParquetFile(folder.file(f"manifest/part-{part:05d}.parquet"))
+        rows = min(wanted, file.metadata.num_rows - start)
+        groups = range(start // ROWS_A_GROUP, (start + rows - 1) // ROWS_A_GROUP + 1)
+        table = file.read_row_groups(list(groups))
+        tables.append(table.slice(start - groups[0] * ROWS_A_GROUP, rows))
+        part, start, wanted = part + 1, 0, wanted - rows
+    return pa.concat_tables(tables)
+
+
+def _shard_size_for(rows: int) -> int:
+    """32 to 512: at least 64 shards where there are rows for it, so that actors end together."""
+    size = 32
+    while size < 512 and rows > 64 * size:
+        size *= 2
+    return size
+
+
+def _parts(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.Table]]:
+    """`batches` regrouped: parts of ROWS_A_PART rows, each of tables of ROWS_A_GROUP rows."""
+    groups = _regrouped(batches, ROWS_A_GROUP)
+    groups_a_part = ROWS_A_PART // ROWS_A_GROUP
+    for first in groups:
+
+        def part(first: pa.Table = first) -> Iterator[pa.Table]:
+            yield first
+            for _, group in zip(range(groups_a_part - 1), groups, strict=False):
+                yield group
+
+        yield part()
+
+
+def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    waiting = FOUND.empty_table()
+    for batch in batches:
+        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch], FOUND)])
+        while len(waiting) >= rows:
+            yield waiting.slice(0, rows).combine_chunks()
+            waiting = waiting.slice(rows)
+    if len(waiting):
+        yield waiting.combine_chunks()
+
+
+def _hash_rows(digest: Any, table: pa.Table) -> None:
+    for name in ("uri", "label", "split"):
+        # Lengths tell ("ab", "c") from ("a", "bc"), and -1 a null from an empty string.
+        lengths = pc.fill_null(pc.binary_length(table[name]), -1)
+        digest.update(lengths.to_numpy().astype("<i4").tobytes())
+        digest.update("".join(pc.fill_null(table[name], "").to_pylist()).encode())
+    digest.update(pc.fill_null(table["size"], -1).to_numpy().astype("<i8").tobytes())
+
+
+def _batch(
+    uris: list[str], sizes: list[int | None], label: str | None = None, split: str | None = None
+) -> pa.RecordBatch:
+    count = len(uris)
+    columns = [uris, [label] * count, [split] * count, sizes]
+    return pa.record_batch(
+        [pa.array(c, f.type) for c, f in zip(columns, FOUND, strict=True)], FOUND
+    )
+
+
+def _files_below(
+    root: str, label: str | None = None, split: str | None = None
+) -> Iterator[pa.RecordBatch]:
+    """All regular files below `root`, hidden ones aside: a directory's own, sorted, then those of
+    its sorted subdirectories. Symbolic links are followed, but never around in a circle."""
+    yield from _walk(os.fsencode(root), label, split, frozenset())
+
+
+def _walk(
+    directory: bytes, label: str | None, split: str | None, above: frozenset[tuple[int, int]]
+) -> Iterator[pa.RecordBatch]:
+    status = os.stat(directory)
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        return
+    subdirectories, names, sizes = [], _Column(pa.binary()), _Column(pa.int64())
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(b"."):
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError:  # a dangling link, say: its row will tell
+                    names.append(entry.name)
+                    sizes.append(None)
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    subdirectories.append(entry.name)
+                elif stat.S_ISREG(status.st_mode):  # a pipe or device would block a reader
+                    names.append(entry.name)
+                    sizes.append(status.st_size)
+    except OSError:  # its one row is rejected when it is read, with the reason
+        yield _batch([local_uri(directory)], [None], label, split)
+        return
+    files, file_sizes = names.array(), sizes.array()
+    order = pc.sort_indices(files)
+    for start in range(0, len(order), ROWS_A_GROUP):
+        chosen = order.slice(start, ROWS_A_GROUP)
+        uris = [local_uri(os.path.join(directory, name)) for name in files.take(chosen).to_pylist()]
+        yield _batch(uris, file_sizes.take(chosen).to_pylist(), label, split)
+    for name in sorted(subdirectories):
+        yield from _walk(os.path.join(directory, name), label, split, above | {identity})
+
+
+class _Column:
+    """Values kept as Arrow chunks: ten million names are no Python strings here."""
+
+    def __init__(self, type: pa.DataType) -> None:
+        self.type, self.values, self.chunks = type, [], []  # type: ignore[var-annotated]
+
+    def append(self, value: Any) -> None:
+        self.values.append(value)
+        if len(self.values) == 1 << 16:
+            self.chunks.append(pa.array(self.values, self.type))
+            self.values = []
+
+    def array(self) -> pa.ChunkedArray:
+        return pa.chunked_array([*self.chunks, pa.array(self.values, self.type)], self.type)
+
+
+def _class_folders(root: str) -> Iterator[pa.RecordBatch] | None:
+    """The photographs of root/CLASS/, or of root/train/CLASS/ and root/valid/CLASS/; None where
+    `root` has no folders, and so no classes."""
+    top = _subdirectories(root)
+    if not top:
+        return None
+    splits = {folder: SPLIT_FOLDERS[folder] for folder in top if folder in SPLIT_FOLDERS}
+    if not splits:
+        return _classes_in(root, None)
+    if set(splits.values()) != {"train", "valid"}:
+        there = next(iter(splits))
+        raise FlowerrayError(
+            f"{root} has {there}/ but not both train/ and valid/; "
+            f"give {root}/{there} itself to have a split drawn"
+        )
+    return (
+        batch
+        for folder, split in splits.items()
+        for batch in _classes_in(os.path.join(root, folder), split)
+    )
+
+
+def _classes_in(root: str, split: str | None) -> Iterator[pa.RecordBatch]:
+    for name in _subdirectories(root):
+        empty = True
+        for batch in _files_below(os.path.join(root, name), name, split):
+            empty = empty and not len(batch)
+            yield batch
+        if empty:
+            raise FlowerrayError(
+                f"class {name!r} has no photographs in {root}/{name}: add some or remove the folder"
+            )
+
+
+def _subdirectories(root: str) -> list[str]:
+    return sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+
+
+def _listed_in(path: Path) -> Iterator[pa.RecordBatch]:
+    """The photographs that a .txt list, or a .csv or .parquet table with a uri column, names.
+
+    Relative names count from the file's own directory.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        with open(path, encoding="utf-8") as lines:
+            yield from _batches_of_paths(
+                _absolute(line.rstrip("\n"), path.parent) for line in lines if line.strip()
+            )
+        return
+    try:
+        if suffix == ".csv":
+            batches: Iterable[pa.RecordBatch] = pyarrow.csv.open_csv(
+                path,
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types={f.name: f.type for f in FOUND}, strings_can_be_null=True
+                ),
+            )
+        elif suffix in (".parquet", ".pq"):
+            batches = pq.ParquetFile(path).iter_batches(batch_size=ROWS_A_GROUP)
+        else:
+            raise UsageError(
+                f"{path} is a file: give a directory, a glob, a .txt list, a .csv or .parquet table"
+            )
+        for batch in batches:
+            yield _as_found(batch, path)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise FlowerrayError(f"can't read {path}: {str(error).partition(chr(10))[0]}") from None
+
+
+def _as_found(batch: pa.RecordBatch, table_path: Path) -> pa.RecordBatch:
+    if "uri" not in batch.schema.names:
+        raise FlowerrayError(
+            f"{table_path} has no uri column: rename one of {', '.join(batch.schema.names)} to uri"
+        )
+    uris = pa.array([_absolute(u, table_path.parent) for u in batch["uri"].to_pylist() if u])
+    if len(uris) < len(batch):
+        raise FlowerrayError(f"{table_path} has a row without a uri: fill or remove it")
+    columns = [uris]
+    for field in list(FOUND)[1:]:
+        if field.name in batch.schema.names:
+            columns.append(batch[field.name].cast(field.type))
+        else:
+            columns.append(pa.nulls(len(batch), field.type))
+    splits = {s for s in columns[2].unique().to_pylist() if s is not None} - {"train", "valid"}
+    if splits:
+        raise FlowerrayError(f"{table_path} has split {min(splits)!r}: use train, valid or nothing")
+    return pa.record_batch(columns, FOUND)
+
+
+def _absolute(uri: str, folder: Path) -> str:
+    return uri if "://" in uri else str(folder / uri)
+
+
+def _batches_of_paths(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
+    uris: list[str] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            uris.append(path if "://" in path else os.path.abspath(path))
+        if len(uris) == ROWS_A_GROUP:
+            yield _batch(uris, [None] * len(uris))
+            uris = []
+    if uris:
+        yield _batch(uris, [None] * len(uris))
+
+
+def _with_split(table: pa.Table, root: str, settings: ExtractSettings) -> pa.Table:
+    """`table` with every row's split, less the rows that the numbers per class leave out.
+
+    The draw sorts each class by a hash of seed and name relative to `root`: the same anywhere,
+    and a photograph more moves no other one across.
+    """
+    labels, splits = table["label"].to_pylist(), table["split"].to_pylist()
+    classes = sorted({label for label in labels if label is not None})
+    if len(classes) < 2:
+        raise FlowerrayError(
+            f"only one class, {classes[0]!r}, in {settings.images}: two are needed"
+        )
+    drawn = np.array(
+        [_draw_key(settings.seed, uri.removeprefix(root + "/")) for uri in table["uri"].to_pylist()]
+    )
+    split = np.array([s or "" for s in splits], dtype=object)
+    for name in classes:
+        members = np.array([i for i, label in enumerate(labels) if label == name])
+        members = members[np.argsort(drawn[members], kind="stable")]
+        given = {s: [i for i in members if splits[i] == s] for s in ("train", "valid", None)}
+        if given[None] and (given["train"] or given["valid"]):
+            raise FlowerrayError(
+                f"class {name!r} has photographs with and without a split: name it for all or none"
+            )
+        if given[None]:
+            wanted = _valid_count(len(members), settings)
+            given = {"valid": given[None][:wanted], "train": given[None][wanted:]}
+        for part, limit in (
+            ("train", settings.train_per_class),
+            ("valid", settings.valid_per_class),
+        ):
+            flag = f"--{part}-per-class {limit}"
+            if limit is not None and len(given[part]) < limit:
+                raise FlowerrayError(
+                    f"class {name!r} has {len(members)} photographs, "
+                    f"{len(given[part])} of them to {part}: too few for {flag}"
+                )
+            for i in given[part][:limit]:
+                split[i] = part
+            for i in given[part][limit:] if limit is not None else ():
+                split[i] = ""
+            if not given[part]:
+                raise FlowerrayError(
+                    f"class {name!r} has {len(members)} photographs and none of them to {part}: "
+                    "add some"
+                )
+    keep = split != ""
+    table = table.set_column(2, FOUND.field("split"), pa.array(list(split), pa.string()))
+    return table.filter(pa.array(keep))
+
+
+def _valid_count(members: int, settings: ExtractSettings) -> int:
+    if settings.valid_per_class is not None:
+        return settings.valid_per_class
+    return min(members - 1, max(1, round(settings.valid_fraction * members)))
+
+
+def _draw_key(seed: int, name: str) -> int:
+    digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")

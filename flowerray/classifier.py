@@ -1,0 +1,129 @@
+"""A classifier on disk: a directory that says all that labelling needs.
+
+classifier.json   classes, base spec, recipe, scores; written last, so a directory with it is whole
+head.keras        the head, in Keras' own format
+history.csv       numbers of each epoch
+errors.png        the validation photographs it gets wrong
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowerray.bases import BaseSpec
+from flowerray.errors import FlowerrayError
+
+FORMAT = 1
+# A head is made of these alone; anything else in head.keras could run code of a stranger's.
+LAYERS = frozenset(
+    {
+        "Activation",
+        "BatchNormalization",
+        "Concatenate",
+        "Dense",
+        "Dropout",
+        "Flatten",
+        "GlobalAveragePooling2D",
+        "GlobalMaxPooling2D",
+        "InputLayer",
+        "Normalization",
+        "Rescaling",
+        "UnitNormalization",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained head with everything that labelling has to know."""
+
+    classes: list[str]
+    base_spec: BaseSpec
+    feature_shape: tuple[int, ...]
+    head: bytes
+    about: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits of the head's SHA-256 and the base spec's fingerprint."""
+        return hashlib.sha256(self.head + self.base_spec.fingerprint.encode()).hexdigest()[:16]
+
+
+def load(directory: str) -> Classifier:
+    """Read a classifier without running anything in it.
+
+    Raises:
+        FlowerrayError: there is none, it is damaged, or its head holds what no recipe makes.
+    """
+    path = Path(directory).expanduser()
+    try:
+        about = json.loads((path / "classifier.json").read_bytes())
+        head = (path / "head.keras").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FlowerrayError(
+            f"no classifier in {directory}: give the --out of `flowerray train`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise FlowerrayError(f"{directory} can't be read as a classifier: {error}") from None
+    try:
+        if about["format"] != FORMAT:
+            raise FlowerrayError(
+                f"{directory} has format {about['format']}, this flowerray reads {FORMAT}: "
+                "train again"
+            )
+        classifier = Classifier(
+            list(about["classes"]),
+            BaseSpec.from_dict(about["base_spec"]),
+            tuple(about["feature_shape"]),
+            head,
+            about,
+        )
+        whole = about["head_sha256"] == hashlib.sha256(head).hexdigest()
+    except (KeyError, TypeError) as error:
+        raise FlowerrayError(f"{directory}/classifier.json lacks or misspells {error}") from None
+    if not whole:
+        raise FlowerrayError(f"{directory}/head.keras is not the head that classifier.json names")
+    _check_layers(directory, head)
+    return classifier
+
+
+def open_head(head: bytes) -> Any:
+    """The Keras model in `head`, loaded in Keras' safe mode."""
+    import keras
+
+    with tempfile.NamedTemporaryFile(suffix=".keras") as file:
+        file.write(head)
+        file.flush()
+        return keras.saving.load_model(file.name, compile=False, safe_mode=True)
+
+
+def head_bytes(model: Any) -> bytes:
+    """`model` in Keras' own format."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "head.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+def _check_layers(directory: str, head: bytes) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(head)) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise FlowerrayError(f"{directory}/head.keras is no Keras model: {error}") from None
+    layers = config.get("config", {}).get("layers", [])
+    classes = {layer.get("class_name") for layer in layers} | {config.get("class_name")}
+    strange = classes - LAYERS - {"Functional", "Sequential"}
+    foreign = {layer.get("module") for layer in layers if layer.get("registered_name")} - {None}
+    if strange or {m for m in foreign if not str(m).startswith("keras.")}:
+        raise FlowerrayError(
+            f"{directory}/head.keras holds {', '.join(sorted(map(str, strange or foreign)))}, "
+            "which no recipe of flowerray makes: refused, since it could run code"
+        )

@@ -1,0 +1,335 @@
+"""The `flowerray` command: one subcommand a job, its options made from the job's settings.
+
+Nothing heavy is imported before a command runs, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowerray import __version__
+from flowerray.errors import FlowerrayError
+from flowerray.settings import (
+    EvaluateSettings,
+    ExtractSettings,
+    LabelSettings,
+    RunSettings,
+    SampleSettings,
+    Settings,
+    TrainSettings,
+    WeightsSettings,
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: `run` does it and returns what --json prints; `text` is that for a person."""
+
+    help: str
+    settings: type[Settings]
+    run: Callable[[Any], Any]
+    text: Callable[[Any], str]
+    examples: tuple[str, ...]
+
+
+def _extract(settings: ExtractSettings) -> Any:
+    from flowerray.extract import extract
+
+    return extract(settings)
+
+
+def _train(settings: TrainSettings) -> Any:
+    from flowerray.train import train
+
+    return train(settings)
+
+
+def _label(settings: LabelSettings) -> Any:
+    from flowerray.label import label
+
+    return label(settings)
+
+
+def _run(settings: RunSettings) -> Any:
+    from flowerray.run import run
+
+    return run(settings)
+
+
+def _evaluate(settings: EvaluateSettings) -> Any:
+    from flowerray.evaluate import evaluate
+
+    return evaluate(settings.labels, settings.truth)
+
+
+def _sample(settings: SampleSettings) -> Any:
+    from flowerray.sample import draw_sample
+
+    try:
+        return draw_sample(settings.directory, settings.per_class, settings.seed)
+    except FileExistsError as error:
+        raise FlowerrayError(str(error)) from None
+
+
+def _weights(settings: WeightsSettings) -> Any:
+    from flowerray import weights
+    from flowerray.progress import say
+
+    if settings.action == "show":
+        return weights.in_cache()
+    found = weights.fetch(settings.base, Path(settings.file) if settings.file else None, say)
+    return {"base": settings.base, "source": found.source, "sha256": found.sha256}
+
+
+def _bases(settings: Settings) -> Any:
+    from flowerray.bases import BASES
+
+    return {name: dataclasses.asdict(base) for name, base in BASES.items()}
+
+
+def _rejected_text(rejected: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in rejected.items()) or "none"
+
+
+def _extract_text(done: Any) -> str:
+    rejected = _rejected_text(done.rejected)
+    return f"{done.photographs:,} photographs, rejected: {rejected}\nfeatures: {done.out}"
+
+
+def _train_text(done: Any) -> str:
+    from flowerray.scores import as_text
+
+    lines = [as_text(done.scores), ""]
+    lines += [
+        f"{m['uri']}: original label {m['original_label']}, prediction {m['prediction']}, "
+        f"confidence {m['confidence']:.3f}"
+        for m in done.mistakes
+    ]
+    return "\n".join([*lines, "", f"fitted in {done.fit_seconds:.1f} s", f"classifier: {done.out}"])
+
+
+def _label_text(done: Any) -> str:
+    labels = ", ".join(f"{count:,} {name}" for name, count in done.labels.items())
+    return (
+        f"{done.photographs:,} photographs: {labels}; rejected: {_rejected_text(done.rejected)}\n"
+        f"labels: {done.out}"
+    )
+
+
+def _run_text(done: Any) -> str:
+    lines = [
+        f"classes    {', '.join(done.train.classes)}",
+        f"trained    on {done.extract.photographs:,} photographs; validation accuracy "
+        f"{done.train.scores['accuracy']:.4f}, errors {done.train.scores['errors']}/"
+        f"{done.train.scores['photographs']}",
+        f"labelled   {done.label.photographs:,} photographs, "
+        f"{done.label.photographs / done.label.seconds:.1f} a second, the actors' start included",
+        f"rejected   {_rejected_text(done.label.rejected)}",
+    ]
+    if done.evaluation:
+        lines.append(
+            f"accuracy   {done.evaluation['accuracy']:.4f} on the pile, "
+            f"errors {done.evaluation['errors']}/{done.evaluation['photographs']}"
+        )
+    where = done.label.out.removesuffix("labels")
+    return "\n".join([*lines, f"results    {where}features, classifier, labels, labels.png"])
+
+
+def _evaluate_text(done: Any) -> str:
+    from flowerray.scores import as_text
+
+    return (
+        f"{as_text(done)}\n\nwithout a label: {done['without_label']}, "
+        f"without a truth: {done['without_truth']}"
+    )
+
+
+def _sample_text(done: Any) -> str:
+    return (
+        f"{done.photographs} flowers, drawn and not photographed, and {done.broken} broken files\n"
+        f"labelled: {done.labelled}\npile:     {done.pile}\ntruth:    {done.truth}"
+    )
+
+
+def _weights_text(done: Any) -> str:
+    if isinstance(done, dict):
+        return f"{done['base']}: sha256 {done['sha256']}, from {done['source']}"
+    return (
+        "\n".join(f"{w['base']}: sha256 {w['sha256']}, {w['file']}" for w in done) or "none cached"
+    )
+
+
+def _bases_text(done: Any) -> str:
+    lines = [f"{'base':<20}{'input':>9}  preparation"]
+    for name, base in done.items():
+        side = base["input_size"]
+        lines.append(f"{name:<20}{f'{side}x{side}':>9}  {base['preparation']}")
+    return "\n".join(lines)
+
+
+COMMANDS: dict[str, Command] = {
+    "extract": Command(
+        "turn labelled photographs into features",
+        ExtractSettings,
+        _extract,
+        _extract_text,
+        (
+            "flowerray extract flower_photos --out features",
+            "flowerray extract flowers --out features --train-per-class 500 --valid-per-class 50",
+            "flowerray extract photographs.csv --out features --base resnet50 --actors 4",
+        ),
+    ),
+    "train": Command(
+        "fit a classifier's head on features",
+        TrainSettings,
+        _train,
+        _train_text,
+        (
+            "flowerray train features --out classifier",
+            "flowerray train features --out as-in-the-article --recipe article",
+        ),
+    ),
+    "label": Command(
+        "label photographs with a classifier",
+        LabelSettings,
+        _label,
+        _label_text,
+        (
+            "flowerray label pile --classifier classifier --out labels",
+            "flowerray label 'pile/**/*.jpg' --classifier classifier --out labels --format csv",
+            "flowerray label pile.parquet --classifier classifier --out labels --address auto",
+        ),
+    ),
+    "run": Command(
+        "extract, train and label in one go",
+        RunSettings,
+        _run,
+        _run_text,
+        ("flowerray run flower_photos pile --out results",),
+    ),
+    "evaluate": Command(
+        "score labels against a truth",
+        EvaluateSettings,
+        _evaluate,
+        _evaluate_text,
+        (
+            "flowerray evaluate labels --truth truth.csv",
+            "flowerray evaluate labels --truth folders",
+        ),
+    ),
+    "sample": Command(
+        "draw a small sample set (drawn, not photographed)",
+        SampleSettings,
+        _sample,
+        _sample_text,
+        ("flowerray sample demo", "flowerray sample demo --per-class 100 --seed 7"),
+    ),
+    "weights": Command(
+        "fetch or show pretrained weights",
+        WeightsSettings,
+        _weights,
+        _weights_text,
+        (
+            "flowerray weights fetch",
+            "flowerray weights fetch --file vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "flowerray weights show",
+        ),
+    ),
+    "bases": Command(
+        "list the pretrained bases",
+        Settings,
+        _bases,
+        _bases_text,
+        ("flowerray bases", "flowerray bases --json"),
+    ),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        "flowerray",
+        description="Label large piles of photographs by transfer learning, on Ray.",
+        epilog="examples:\n  flowerray extract flower_photos --out features\n"
+        "  flowerray train features --out classifier\n"
+        "  flowerray label pile --classifier classifier --out labels\n\n"
+        "`flowerray COMMAND --help` tells of each.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"flowerray {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in command.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        _add_options(sub, command.settings)
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+    return top
+
+
+def _add_options(sub: argparse.ArgumentParser, settings: type[Settings]) -> None:
+    types_of = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        rule, kind = field.metadata, types_of[field.name]
+        if isinstance(kind, types.UnionType):
+            kind = next(k for k in typing.get_args(kind) if k is not type(None))
+        arguments: dict[str, Any] = {"help": rule["help"], "type": kind, "metavar": rule["metavar"]}
+        if rule["choices"]:
+            arguments["choices"] = rule["choices"]
+        if rule["positional"]:
+            arguments["metavar"] = rule["metavar"] or field.name.upper()
+            if field.default is not dataclasses.MISSING:
+                arguments |= {"nargs": "?", "default": field.default}
+            sub.add_argument(field.name, **arguments)
+            continue
+        if field.default is dataclasses.MISSING:
+            arguments["required"] = True
+        else:
+            arguments["default"] = field.default
+            if field.default is not None:
+                arguments["help"] += f" [{field.default}]"
+        sub.add_argument("--" + field.name.replace("_", "-"), **arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 failed, 2 usage, 130 interrupted."""
+    chosen = vars(parser().parse_args(arguments))
+    command, as_json = COMMANDS[chosen.pop("command")], chosen.pop("json")
+    try:
+        done = command.run(command.settings(**chosen))
+        print(json.dumps(_plain(done), indent=2) if as_json else command.text(done), flush=True)
+    except FlowerrayError as error:
+        print(f"flowerray: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("flowerray: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our stdout has gone; there is nobody to tell
+        return 1
+    return 0
+
+
+def _plain(done: Any) -> Any:
+    if dataclasses.is_dataclass(done) and not isinstance(done, type):
+        return json.loads(json.dumps(dataclasses.asdict(done), default=str))
+    return done
+
+
+if __name__ == "__main__":
+    sys.exit(main())

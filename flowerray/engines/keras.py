@@ -1,0 +1,92 @@
+"""Bases of keras.applications, on whichever backend Keras runs: TensorFlow, JAX or PyTorch."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from flowerray.bases import PREPARATIONS, BaseSpec, base_named
+from flowerray.errors import UsageError
+
+
+class KerasEngine:
+    """A Keras base and its preparation in one graph, from uint8 pixels to float32 features."""
+
+    def __init__(self, spec: BaseSpec, weights: list[np.ndarray], threads: int) -> None:
+        keras = import_keras(threads)
+        model = build(spec, weights)
+        # On a CPU Keras may pick XLA by itself, which is slower than oneDNN for convolutions.
+        model.compile(jit_compile="auto" if on_accelerator(keras) else False)
+        self._model = model
+        self.feature_shape = tuple(model.output_shape[1:])
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(self._model.predict_on_batch(pixels), np.float32)
+
+
+def build(spec: BaseSpec, weights: list[np.ndarray]):  # type: ignore[no-untyped-def]
+    """The Keras model of `spec`: uint8 (n, size, size, 3) to float32 features.
+
+    Raises:
+        UsageError: the base has no layer of the spec's name.
+    """
+    import keras
+
+    size, preparation = spec.input_size, PREPARATIONS[spec.preparation]
+    policy = "mixed_bfloat16" if spec.precision == "bfloat16" else "float32"
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        builder = getattr(keras.applications, base_named(spec.base).builder)
+        base = builder(weights=None, include_top=False, input_shape=(size, size, 3))
+        base.set_weights(weights)
+        base.trainable = False
+        if spec.layer is not None:
+            names = [layer.name for layer in base.layers]
+            if spec.layer not in names:
+                raise UsageError(
+                    f"{spec.base} has no layer {spec.layer!r}; its last are {', '.join(names[-6:])}"
+                )
+            base = keras.Model(base.input, base.get_layer(spec.layer).output)
+        pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
+        channels = pixels[..., ::-1] if preparation.bgr else pixels
+        # Prepared in float32: bfloat16 would round the means away.
+        scale, offset = list(preparation.scale), list(preparation.offset)
+        prepared = keras.layers.Rescaling(scale, offset, dtype="float32")(channels)
+        features = keras.layers.Activation("linear", dtype="float32")(base(prepared))
+        return keras.Model(pixels, features, name=spec.base)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def import_keras(threads: int):  # type: ignore[no-untyped-def]
+    """Keras, with its backend held to `threads` CPU threads; call it before any other use.
+
+    TensorFlow takes every core of the machine unless told, in each actor.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+            for gpu in tf.config.list_physical_devices("GPU"):
+                tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:
+            pass  # this process has computed already; its threads stay as they are
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+    return keras
+
+
+def on_accelerator(keras) -> bool:  # type: ignore[no-untyped-def]
+    """Whether Keras' backend sees a GPU or TPU."""
+    devices = keras.distribution.list_devices()
+    return any(not device.startswith("cpu") for device in devices)

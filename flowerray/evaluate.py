@@ -1,0 +1,70 @@
+"""Labels against the truth, where somebody knows it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from flowerray import scores, shards
+from flowerray.errors import FlowerrayError
+
+
+def evaluate(labels: str, truth: str) -> dict[str, Any]:
+    """Scores of a label run (see ``flowerray.scores.score``), over the photographs that got a
+    label and have a truth; `without_label` and `without_truth` count the others.
+
+    Args:
+        labels: directory that `flowerray label` wrote.
+        truth: a CSV with columns file and label, file being the end of a photograph's path; or
+            the word ``folders``: each photograph's own folder is its label.
+
+    Raises:
+        FlowerrayError: no labels, no such CSV or columns, or no photograph in common.
+    """
+    output = shards.read_output(labels, "labels")
+    table = shards.read_table(output, ["uri", "label"])
+    uris, predicted = table["uri"].to_pylist(), table["label"].to_pylist()
+    if truth == "folders":
+        known = [os.path.basename(os.path.dirname(uri)) for uri in uris]
+    else:
+        known = _truth_of(uris, truth)
+    pairs = [(t, p) for t, p in zip(known, predicted, strict=True) if t and p is not None]
+    if not pairs:
+        raise FlowerrayError(
+            f"{truth} has no photograph of {labels}: is it the truth of another pile?"
+        )
+    classes = sorted({name for pair in pairs for name in pair})
+    index = {name: i for i, name in enumerate(classes)}
+    true, found = (np.array([index[name] for name in side]) for side in zip(*pairs, strict=True))
+    return {
+        **scores.score(true, found, classes),
+        "without_label": sum(p is None for p in predicted),
+        "without_truth": sum(
+            p is not None and not t for t, p in zip(known, predicted, strict=True)
+        ),
+    }
+
+
+def _truth_of(uris: list[str], path: str) -> list[str | None]:
+    try:
+        table = pyarrow.csv.read_csv(path)
+        rows = zip(table["file"].to_pylist(), table["label"].to_pylist(), strict=True)
+        truth = {str(file): str(name) for file, name in rows}
+    except FileNotFoundError:
+        raise FlowerrayError(
+            f"no truth at {path}: give a CSV with file and label, or `folders`"
+        ) from None
+    except (KeyError, pa.ArrowInvalid) as error:
+        raise FlowerrayError(f"{path} is no CSV with columns file and label: {error}") from None
+    depth = Counter(file.count("/") for file in truth)
+    found: list[str | None] = []
+    for uri in uris:
+        parts = uri.split("/")
+        ends = ("/".join(parts[-(slashes + 1) :]) for slashes in depth)
+        found.append(next((truth[end] for end in ends if end in truth), None))
+    return found

@@ -1,0 +1,100 @@
+"""The first job: photographs into features."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import flowerray
+from flowerray import catalog, cluster, inference, photographs, shards
+from flowerray import weights as pretrained
+from flowerray.bases import BaseSpec, base_named
+from flowerray.engines import Engine, open_engine
+from flowerray.photographs import Limits, Rejected
+from flowerray.progress import say
+from flowerray.settings import ExtractSettings, InferenceSettings
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What an extraction did. `rejected` counts by reason; `seconds` is without start-up."""
+
+    out: str
+    photographs: int
+    rejected: dict[str, int]
+    seconds: float
+    actors: int
+
+
+def extract(settings: ExtractSettings) -> ExtractSummary:
+    """Turn the photographs of a labelled set into feature shards.
+
+    Raises:
+        FlowerrayError: no photographs or weights, an output that holds something else, a cluster
+            that can't be reached.
+    """
+    base = base_named(settings.base)
+    found = catalog.photographs_to_extract(settings)
+    weights = pretrained.load(settings.base, settings.weights, say)
+    spec = BaseSpec(
+        base=settings.base,
+        layer=settings.layer,
+        input_size=base.input_size,
+        preparation=settings.preparation or base.preparation,
+        resize=photographs.RESIZE,
+        precision=settings.precision,
+        engine="keras",
+        weights="random" if settings.weights == "random" else "imagenet",
+        weights_sha256=weights.sha256,
+    )
+    config = {"base_spec": dataclasses.asdict(spec)}
+    output = shards.open_output(
+        settings.out, "features", config, found, settings.shard_size, flowerray.__version__
+    )
+    with cluster.connection(settings.address):
+        plan = cluster.plan(settings)
+        seconds = inference.run(
+            output, FeatureWork(spec), weights, plan, limits_of(settings), "extract"
+        )
+    return ExtractSummary(
+        str(output.folder), output.manifest.rows, shards.rejects(output), seconds, plan.actors
+    )
+
+
+def limits_of(settings: InferenceSettings) -> Limits:
+    """The settings' limits in bytes and pixels."""
+    return Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
+
+
+class FeatureWork:
+    """Pixels to a feature shard (see ``flowerray.inference.Work``)."""
+
+    def __init__(self, spec: BaseSpec) -> None:
+        self.spec = spec
+        self.shape: tuple[int, ...] = ()
+
+    def open(self, weights: list[np.ndarray], threads: int) -> Engine:
+        engine = open_engine(self.spec, weights, threads)
+        self.shape = engine.feature_shape
+        return engine
+
+    def table(self, rows: pa.Table, outcomes: list[Any]) -> pa.Table:
+        length = int(np.prod(self.shape))
+        bad = np.array([isinstance(outcome, Rejected) for outcome in outcomes])
+        values = np.zeros((len(outcomes), length), np.float16)
+        for i in np.flatnonzero(~bad):
+            # float16 ends at 65504: an activation beyond becomes the largest, not infinity.
+            values[i] = np.clip(outcomes[i].ravel(), -65504, 65504)
+        features = pa.FixedSizeListArray.from_arrays(
+            pa.array(values.ravel()), length, mask=pa.array(bad)
+        )
+        schema = shards.features_schema(length).with_metadata(
+            {"feature_shape": json.dumps(self.shape)}
+        )
+        columns = [rows[name].combine_chunks() for name in ("image_id", "uri", "label", "split")]
+        return pa.table([*columns, features, *shards.error_columns(outcomes)], schema=schema)

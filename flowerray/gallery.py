@@ -1,0 +1,41 @@
+"""Contact sheets: photographs in a grid, each with a caption."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from flowerray.photographs import Limits, Rejected, open_image, read, upright
+
+CELL, CAPTION, MARGIN, COLUMNS = 200, 44, 10, 5
+
+
+def draw(entries: Sequence[tuple[str, str]], title: str) -> bytes:
+    """A PNG of (uri, caption) `entries`, five a row; a caption has at most two lines."""
+    rows = max(1, -(-len(entries) // COLUMNS))
+    width = COLUMNS * (CELL + MARGIN) + MARGIN
+    top = 40
+    sheet = Image.new("RGB", (width, top + rows * (CELL + CAPTION + MARGIN)), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((MARGIN, 10), title, "black", ImageFont.load_default(18))
+    font = ImageFont.load_default(13)
+    for i, (uri, caption) in enumerate(entries):
+        x = MARGIN + (i % COLUMNS) * (CELL + MARGIN)
+        y = top + (i // COLUMNS) * (CELL + CAPTION + MARGIN)
+        picture = _thumbnail(uri)
+        sheet.paste(picture, (x + (CELL - picture.width) // 2, y + (CELL - picture.height) // 2))
+        pen.multiline_text((x, y + CELL + 4), caption, "black", font)
+    png = io.BytesIO()
+    sheet.save(png, "PNG", optimize=True)
+    return png.getvalue()
+
+
+def _thumbnail(uri: str) -> Image.Image:
+    try:
+        picture = upright(open_image(read(uri, None, Limits()), Limits()), CELL)
+    except Rejected:
+        return Image.new("RGB", (CELL, CELL), "lightgrey")
+    picture.thumbnail((CELL, CELL))
+    return picture

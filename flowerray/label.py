@@ -1,0 +1,173 @@
+"""The third job: any number of photographs into labels."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import flowerray
+from flowerray import catalog, classifier, cluster, gallery, inference, shards
+from flowerray import weights as pretrained
+from flowerray.classifier import Classifier
+from flowerray.engines import open_engine
+from flowerray.errors import FlowerrayError
+from flowerray.extract import limits_of
+from flowerray.photographs import RESIZE, Rejected
+from flowerray.progress import say
+from flowerray.settings import LabelSettings
+from flowerray.shards import Output
+
+GALLERY_PHOTOGRAPHS = 25
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What a labelling did. `labels` counts by class, `rejected` by reason; `seconds` is without
+    start-up."""
+
+    out: str
+    photographs: int
+    labels: dict[str, int]
+    rejected: dict[str, int]
+    seconds: float
+    actors: int
+
+
+def label(settings: LabelSettings) -> LabelSummary:
+    """Label every photograph behind ``settings.images``: one row each, labelled or rejected.
+
+    Raises:
+        FlowerrayError: no photographs, no such classifier, other weights than the classifier's,
+            an output that holds something else, a cluster that can't be reached.
+    """
+    trained = classifier.load(settings.classifier)
+    spec = trained.base_spec
+    if spec.resize != RESIZE:
+        raise FlowerrayError(
+            f"{settings.classifier} wants photographs resized by {spec.resize}, this flowerray "
+            f"does {RESIZE}: train again, or use flowerray {trained.about['flowerray_version']}"
+        )
+    wanted = "random" if spec.weights == "random" else settings.weights
+    weights = pretrained.load(spec.base, wanted, say)
+    if weights.sha256 != spec.weights_sha256:
+        raise FlowerrayError(
+            f"{settings.classifier} was trained with other {spec.base} weights "
+            f"({spec.weights_sha256[:12]}...) than {weights.source} gives: name them with --weights"
+        )
+    top_k = min(settings.top_k, len(trained.classes))
+    config = {
+        "classifier": trained.id,
+        "classes": trained.classes,
+        "base_spec": dataclasses.asdict(spec),
+        "top_k": top_k,
+    }
+    found = catalog.photographs_to_label(settings.images)
+    output = shards.open_output(
+        settings.out, "labels", config, found, settings.shard_size, flowerray.__version__
+    )
+    with cluster.connection(settings.address):
+        plan = cluster.plan(settings)
+        work = LabelWork(trained, top_k)
+        seconds = inference.run(output, work, weights, plan, limits_of(settings), "label")
+    if settings.format != "parquet":
+        _export(output, settings.format)
+    if settings.gallery:
+        _draw_gallery(output, settings.gallery)
+    counts = pc.value_counts(shards.read_table(output, ["label"])["label"]).to_pylist()
+    labels = {c["values"]: c["counts"] for c in counts if c["values"] is not None}
+    return LabelSummary(
+        str(output.folder),
+        output.manifest.rows,
+        {name: labels.get(name, 0) for name in trained.classes},
+        shards.rejects(output),
+        seconds,
+        plan.actors,
+    )
+
+
+class LabelWork:
+    """Pixels to a label shard (see ``flowerray.inference.Work``)."""
+
+    def __init__(self, trained: Classifier, top_k: int) -> None:
+        self.spec, self.classes, self.top_k = trained.base_spec, trained.classes, top_k
+        self.head, self.feature_shape = trained.head, trained.feature_shape
+
+    def open(self, weights: list[np.ndarray], threads: int) -> Callable[[np.ndarray], np.ndarray]:
+        engine = open_engine(self.spec, weights, threads)
+        if engine.feature_shape != self.feature_shape:
+            raise FlowerrayError(
+                f"the classifier's head takes features of shape {self.feature_shape}, "
+                f"{self.spec.base} makes {engine.feature_shape}: train again"
+            )
+        head = classifier.open_head(self.head)
+        head.compile(jit_compile=False)
+        return lambda pixels: np.asarray(head.predict_on_batch(engine(pixels)), np.float32)
+
+    def table(self, rows: pa.Table, outcomes: list[Any]) -> pa.Table:
+        top = [None if isinstance(o, Rejected) else self._top(o) for o in outcomes]
+        columns = [
+            rows["image_id"].combine_chunks(),
+            rows["uri"].combine_chunks(),
+            pa.array([t[0]["label"] if t else None for t in top], pa.string()),
+            pa.array([t[0]["probability"] if t else None for t in top], pa.float32()),
+            pa.array(top, shards.LABELS.field("top_k").type),
+            *shards.error_columns(outcomes),
+        ]
+        return pa.table(columns, schema=shards.LABELS)
+
+    def _top(self, probabilities: np.ndarray) -> list[dict[str, Any]]:
+        best = np.argsort(-probabilities, kind="stable")[: self.top_k]
+        return [{"label": self.classes[i], "probability": probabilities[i]} for i in best]
+
+
+def _export(output: Output, format: str) -> None:
+    """All labels as labels.csv or labels.jsonl, shard by shard; top_k is JSON in the CSV."""
+    names = shards.LABELS.names
+    with (
+        output.folder.create(f"labels.{format}") as binary,
+        io.TextIOWrapper(binary, "utf-8", newline="", write_through=True) as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        if format == "csv":
+            writer.writerow(names)
+        for table in shards.iter_shards(output):
+            for row in table.to_pylist():
+                if format == "jsonl":
+                    stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+                else:
+                    row["top_k"] = json.dumps(row["top_k"], ensure_ascii=False)
+                    writer.writerow([row[name] for name in names])
+        stream.flush()
+        stream.detach()  # the folder flushes and closes the file itself
+
+
+def _draw_gallery(output: Output, path: str) -> None:
+    """The first photographs that have a label, captioned with it and its confidence."""
+    entries: list[tuple[str, str]] = []
+    for table in shards.iter_shards(output, ["uri", "label", "confidence"]):
+        entries += [
+            (row["uri"], f"{row['label']}\n{row['confidence']:.3f}")
+            for row in table.to_pylist()
+            if row["label"] is not None
+        ]
+        if len(entries) >= GALLERY_PHOTOGRAPHS:
+            break
+    shown = entries[:GALLERY_PHOTOGRAPHS]
+    png = gallery.draw(
+        shown, f"{len(shown)} of {output.manifest.rows:,} photographs, label and confidence"
+    )
+    try:
+        Path(path).write_bytes(png)
+    except OSError as error:
+        raise FlowerrayError(f"can't write the gallery {path}: {error.strerror}") from None
+    say(f"gallery: {path}")

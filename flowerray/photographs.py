@@ -1,0 +1,159 @@
+"""From a file's bytes to uint8 RGB pixels, or to the reason why there are none."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import numpy as np
+import pyarrow.fs
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+# How `decode` resizes, as the base spec names it: another method is another name.
+RESIZE = "bilinear-dct"
+
+REASONS = {
+    "missing": "the file is not there any more",
+    "unreadable": "the storage or the file's permissions refuse the read",
+    "empty": "the file has no bytes",
+    "changed": "the file's size is not what it was when listed",
+    "too_large": "more bytes or pixels than the limits allow",
+    "not_an_image": "the content is no image format that Pillow knows",
+    "truncated": "the image ends before it is complete",
+    "corrupt": "the image's data is broken",
+}
+
+
+class Rejected(Exception):
+    """A photograph that gives no pixels: `reason` is a key of REASONS, `detail` says more."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused before it costs memory."""
+
+    max_bytes: int = 256 * 10**6
+    max_pixels: int = 100 * 10**6
+
+
+def read(uri: str, listed_size: int | None, limits: Limits) -> bytes:
+    """The bytes of the photograph at `uri`, a local path or a URI pyarrow knows.
+
+    Raises:
+        Rejected: missing, unreadable, empty, changed or too_large.
+    """
+    if listed_size is not None and listed_size > limits.max_bytes:
+        raise Rejected("too_large", f"{listed_size} bytes; --max-megabytes is the limit")
+    try:
+        if "://" in uri and not uri.startswith("file://"):
+            filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
+            with filesystem.open_input_stream(path) as stream:
+                data = stream.read(limits.max_bytes + 1)
+        else:
+            with open(local_path(uri), "rb") as stream:
+                data = stream.read(limits.max_bytes + 1)
+    except FileNotFoundError:
+        raise Rejected("missing", "not found") from None
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise Rejected("unreadable", reason) from None
+    if len(data) > limits.max_bytes:
+        raise Rejected("too_large", "--max-megabytes is the limit")
+    if not data:
+        raise Rejected("empty", "0 bytes")
+    if listed_size is not None and len(data) != listed_size:
+        raise Rejected("changed", f"{listed_size} bytes when listed, {len(data)} when read")
+    return data
+
+
+def local_path(uri: str) -> str | bytes:
+    """The path behind a local `uri`; ``file://`` percent-encodes names that are no UTF-8."""
+    return unquote_to_bytes(uri.removeprefix("file://")) if uri.startswith("file://") else uri
+
+
+def local_uri(path: bytes) -> str:
+    """The uri of a local path: itself where it is UTF-8, else what `local_path` undoes."""
+    try:
+        return path.decode()
+    except UnicodeDecodeError:
+        return "file://" + quote_from_bytes(path)
+
+
+def decode(data: bytes, size: int, limits: Limits) -> np.ndarray:
+    """The photograph in `data`, upright, as uint8 RGB pixels of shape (size, size, 3).
+
+    A JPEG is decoded at the smallest eighth of its scale that still has `size` pixels each way
+    (libjpeg's scaled DCT), then resized bilinearly with antialiasing. Transparency is laid on
+    white, 16-bit samples keep their upper eight bits, an animation gives its first frame.
+
+    Raises:
+        Rejected: too_large, not_an_image, truncated or corrupt.
+    """
+    image = upright(open_image(data, limits), size)
+    resized = image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(resized)
+
+
+def upright(image: ImageFile.ImageFile, size: int) -> Image.Image:
+    """`image` decoded, turned as its EXIF orientation says, in RGB; a JPEG perhaps at a reduced
+    scale of at least `size` pixels each way.
+
+    Raises:
+        Rejected: truncated or corrupt.
+    """
+    try:
+        image.draft("RGB", (size, size))
+        ImageOps.exif_transpose(image, in_place=True)
+        return _as_rgb(image)
+    except Exception as error:  # Pillow's decoders raise nearly anything on broken data
+        message = str(error).partition("\n")[0] or type(error).__name__
+        reason = "truncated" if "truncated" in message or isinstance(error, EOFError) else "corrupt"
+        raise Rejected(reason, message) from None
+
+
+def open_image(data: bytes, limits: Limits) -> ImageFile.ImageFile:
+    """The image in `data` with only its header read.
+
+    Raises:
+        Rejected: too_large or not_an_image.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, below, and refuses instead of warning
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise Rejected("not_an_image", _looks_like(data)) from None
+    except Exception as error:
+        raise Rejected("corrupt", str(error).partition("\n")[0]) from None
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise Rejected("too_large", f"{width}x{height} pixels; --max-megapixels is the limit")
+    return image
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        # Pillow's own conversion would clip 16-bit samples at 255: nearly all white.
+        samples = np.asarray(image).astype(np.float32)
+        brightest = samples.max(initial=0)
+        top = 65535 if image.mode.startswith("I;16") or brightest > 255 else 255
+        top = 1 if image.mode == "F" and brightest <= 1 else top
+        return Image.fromarray(np.clip(samples * (255 / top), 0, 255).astype(np.uint8)).convert(
+            "RGB"
+        )
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layers = image.convert("RGBA")
+        white = Image.new("RGBA", layers.size, "white")
+        return Image.alpha_composite(white, layers).convert("RGB")
+    return image.convert("RGB")
+
+
+def _looks_like(data: bytes) -> str:
+    head = data[:512].lstrip().lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    return "text" if head.isascii() and b"\0" not in head else "no image format that is known"

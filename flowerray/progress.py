@@ -1,0 +1,61 @@
+"""Progress on stderr: one line that moves on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+SECONDS_BETWEEN_LINES = 10.0  # where stderr is a file or a pipe
+
+
+def say(message: str) -> None:
+    """One line of what is going on, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Counts photographs of `total`, `done` of which an earlier run has finished already."""
+
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        self.what, self.total, self.done, self.rejected = what, total, done, 0
+        self._before = done
+        self._started = self._first = self._said = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        if done:
+            say(f"{what}: {done:,} of {total:,} are done already, going on from there")
+
+    def add(self, photographs: int, rejected: int) -> None:
+        """`photographs` more are done, `rejected` of them without a result."""
+        self.done += photographs
+        self.rejected += rejected
+        now = time.monotonic()
+        if self._terminal:
+            print(f"\r\x1b[K{self._line(now)}", end="", file=sys.stderr, flush=True)
+        elif now - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = now
+            say(self._line(now))
+
+    def finish(self) -> float:
+        """End the line; returns the seconds since the start."""
+        now = time.monotonic()
+        if self.done > self._before:
+            print("\r\x1b[K" if self._terminal else "", end="", file=sys.stderr)
+            say(self._line(now))
+        return now - self._started
+
+    def _line(self, now: float) -> str:
+        rate = (self.done - self._before) / max(now - self._started, 1e-9)
+        left = self.total - self.done
+        eta = f", {_clock(left / rate)} left" if left and rate else ""
+        rejected = f", {self.rejected:,} rejected" if self.rejected else ""
+        share = self.done / max(self.total, 1)
+        return (
+            f"{self.what}: {self.done:,} of {self.total:,} photographs ({share:.0%}), "
+            f"{rate:.1f}/s{eta}{rejected}"
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

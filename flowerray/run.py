@@ -1,0 +1,71 @@
+"""The three jobs in one go, on one Ray."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from flowerray import cluster
+from flowerray.evaluate import evaluate
+from flowerray.extract import ExtractSummary, extract
+from flowerray.label import LabelSummary, label
+from flowerray.settings import ExtractSettings, LabelSettings, RunSettings, TrainSettings
+from flowerray.train import TrainSummary, train
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What each job did, and the scores of the labels where a truth was given."""
+
+    extract: ExtractSummary
+    train: TrainSummary
+    label: LabelSummary
+    evaluation: dict[str, Any] | None
+
+
+def run(settings: RunSettings) -> RunSummary:
+    """Extract ``settings.images``, train on it, label ``settings.pile``, all into ``settings.out``.
+
+    Raises:
+        FlowerrayError: as the jobs do.
+    """
+    features, trained, labels = (
+        os.path.join(settings.out, name) for name in ("features", "classifier", "labels")
+    )
+    shared: dict[str, Any] = {
+        "address": settings.address,
+        "actors": settings.actors,
+        "weights": settings.weights,
+    }
+    with cluster.connection(settings.address):
+        extracted = extract(
+            ExtractSettings(
+                images=settings.images,
+                out=features,
+                base=settings.base,
+                preparation=settings.preparation,
+                seed=settings.seed,
+                **shared,
+            )
+        )
+        fitted = train(
+            TrainSettings(
+                features=features,
+                out=trained,
+                recipe=settings.recipe,
+                seed=settings.seed,
+                address=settings.address,
+            )
+        )
+        labelled = label(
+            LabelSettings(
+                images=settings.pile,
+                classifier=trained,
+                out=labels,
+                gallery=os.path.join(settings.out, "labels.png"),
+                **shared,
+            )
+        )
+    evaluation = evaluate(labels, settings.truth) if settings.truth else None
+    return RunSummary(extracted, fitted, labelled, evaluation)

@@ -1,0 +1,232 @@
+"""The settings of each job: one frozen dataclass, made alike by command line, job script or Python.
+
+Each field carries its own help text; the command line is built from these, so an option is
+written down once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from flowerray.errors import UsageError
+
+LABEL_FORMATS = ("parquet", "csv", "jsonl")
+PRECISIONS = ("float32", "bfloat16")
+RECIPES = ("logistic", "article")
+
+
+def option(
+    help: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    positional: bool = False,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """A dataclass field that is also a command-line option; its bounds are inclusive."""
+    metadata = {
+        "help": help,
+        "positional": positional,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "metavar": metavar,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all settings share: every field is checked against its own bounds when made.
+
+    Raises:
+        UsageError: a value is out of its range or not one of its choices.
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, rule = getattr(self, field.name), field.metadata
+            flag = "--" + field.name.replace("_", "-")
+            if value is None:
+                continue
+            if rule["choices"] and value not in rule["choices"]:
+                raise UsageError(f"{flag} is {value!r}; choose one of {', '.join(rule['choices'])}")
+            if rule["minimum"] is not None and value < rule["minimum"]:
+                raise UsageError(f"{flag} is {value}; it must be at least {rule['minimum']}")
+            if rule["maximum"] is not None and value > rule["maximum"]:
+                raise UsageError(f"{flag} is {value}; it must be at most {rule['maximum']}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings(Settings):
+    """Where a job runs."""
+
+    address: str | None = option(
+        "Ray cluster to run on (host:port, ray://host:port or auto); "
+        "without it, and outside a Ray job, a Ray of one node starts and stops with the command",
+        None,
+        metavar="ADDR",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceSettings(ClusterSettings):
+    """How photographs pass through a base, for extract and label alike."""
+
+    actors: int | None = option(
+        "Ray actors, each with its own base [one a GPU, or one for every 4 CPUs]",
+        None,
+        minimum=1,
+        metavar="N",
+    )
+    batch_size: int | None = option(
+        "photographs in one forward pass [32, on a GPU 128]", None, minimum=1, metavar="N"
+    )
+    shard_size: int | None = option(
+        "photographs in one shard, the unit of work and of retry [32 to 512, by their number]",
+        None,
+        minimum=1,
+        metavar="N",
+    )
+    weights: str = option(
+        "imagenet, a weights file, or random (for smoke tests)", "imagenet", metavar="WEIGHTS"
+    )
+    max_megapixels: float = option(
+        "reject larger photographs before decoding them", 100.0, minimum=0.01, metavar="MP"
+    )
+    max_megabytes: float = option(
+        "reject larger files before reading them", 256.0, minimum=0.01, metavar="MB"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings(InferenceSettings):
+    """Settings of :func:`flowerray.extract`."""
+
+    images: str = option(
+        "directory of class folders (with or without train/ and valid/), a flat directory, "
+        "a glob, a .txt list, or a .parquet or .csv table with a uri column",
+        positional=True,
+    )
+    out: str = option("directory for the feature shards", metavar="FEATURES")
+    base: str = option("pretrained base; `flowerray bases` lists them", "vgg16", metavar="NAME")
+    layer: str | None = option("take the features after this layer [the last]", None)
+    preparation: str | None = option(
+        "how pixels are prepared: vgg, tf, torch, none or article [the base's own]",
+        None,
+        choices=("vgg", "tf", "torch", "none", "article"),
+    )
+    precision: str = option("arithmetic of the base", "float32", choices=PRECISIONS)
+    valid_fraction: float = option(
+        "share of each class kept for validation where the folders name no split",
+        0.1,
+        minimum=0.0,
+        maximum=0.9,
+        metavar="F",
+    )
+    train_per_class: int | None = option(
+        "photographs of each class to train on, drawn by --seed; the rest is left out",
+        None,
+        minimum=1,
+        metavar="N",
+    )
+    valid_per_class: int | None = option(
+        "photographs of each class to validate on, drawn by --seed", None, minimum=1, metavar="N"
+    )
+    seed: int = option("seed of the split", 0, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(ClusterSettings):
+    """Settings of :func:`flowerray.train`."""
+
+    features: str = option("directory that `flowerray extract` wrote", positional=True)
+    out: str = option("directory for the classifier", metavar="CLASSIFIER")
+    recipe: str = option(
+        "how the head is built and fitted: logistic (default), or article (Dense 512, 20 epochs)",
+        "logistic",
+        choices=RECIPES,
+    )
+    epochs: int | None = option(
+        "epochs, for recipes that have them [the recipe's own]", None, minimum=1, metavar="N"
+    )
+    seed: int = option("seed of initial values, shuffling and folds", 0, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings(InferenceSettings):
+    """Settings of :func:`flowerray.label`."""
+
+    images: str = option(
+        "directory (searched to any depth), a glob, a .txt list, "
+        "or a .parquet or .csv table with a uri column",
+        positional=True,
+    )
+    classifier: str = option("directory that `flowerray train` wrote")
+    out: str = option("directory for the labels", metavar="LABELS")
+    top_k: int = option("labels kept for each photograph", 3, minimum=1, metavar="K")
+    format: str = option(
+        "also write all labels as one csv or jsonl file", "parquet", choices=LABEL_FORMATS
+    )
+    gallery: str | None = option(
+        "draw photographs with label and confidence into this PNG", None, metavar="PNG"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(ClusterSettings):
+    """Settings of :func:`flowerray.run.run`: all three jobs, each with its defaults."""
+
+    images: str = option("labelled photographs, as for `flowerray extract`", positional=True)
+    pile: str = option("photographs to label, as for `flowerray label`", positional=True)
+    out: str = option("directory for features/, classifier/, labels/ and labels.png", metavar="DIR")
+    truth: str | None = option(
+        "CSV with columns file and label, to score the pile's labels", None, metavar="CSV"
+    )
+    base: str = option("pretrained base", "vgg16", metavar="NAME")
+    preparation: str | None = option(
+        "how pixels are prepared [the base's own]",
+        None,
+        choices=("vgg", "tf", "torch", "none", "article"),
+    )
+    recipe: str = option("how the head is built and fitted", "logistic", choices=RECIPES)
+    actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
+    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS")
+    seed: int = option("seed of split and training", 0, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(Settings):
+    """Settings of :func:`flowerray.evaluate`."""
+
+    labels: str = option("directory that `flowerray label` wrote", positional=True)
+    truth: str = option(
+        "CSV with columns file and label, or `folders`: each photograph's folder is its label",
+        metavar="CSV",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings(Settings):
+    """Settings of :func:`flowerray.sample.draw_sample`."""
+
+    directory: str = option("new directory for labelled/, pile/ and truth.csv", positional=True)
+    per_class: int = option("drawings of each class, in each folder", 40, minimum=2, metavar="N")
+    seed: int = option("seed of the drawings", 0, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSettings(Settings):
+    """Settings of `flowerray weights`."""
+
+    action: str = option(
+        "fetch: get them into the cache; show: list it", positional=True, choices=("fetch", "show")
+    )
+    base: str = option("pretrained base", "vgg16", metavar="NAME")
+    file: str | None = option(
+        "take them from this file (Keras .h5 without top) into the cache", None, metavar="FILE"
+    )

