@@ -132,7 +132,7 @@ def _run_text(done: Any) -> str:
         f"{done.train.scores['accuracy']:.4f}, errors {done.train.scores['errors']}/"
         f"{done.train.scores['photographs']}",
         f"labelled   {done.label.photographs:,} photographs, "
-        f"{done.label.photographs / done.label.seconds:.1f} a second, the actors' start included",
+        f"{done.label.photographs / done.label.seconds:.1f} a second",
         f"rejected   {_rejected_text(done.label.rejected)}",
     ]
     if done.evaluation:

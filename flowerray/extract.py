@@ -22,11 +22,12 @@ from flowerray.settings import ExtractSettings, InferenceSettings
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """What an extraction did. `rejected` counts by reason; `seconds` is without start-up."""
+    """What an extraction did. `rejected` counts by reason; `seconds` leave the start-up out."""
 
     out: str
     photographs: int
     rejected: dict[str, int]
+    startup_seconds: float
     seconds: float
     actors: int
 
@@ -58,11 +59,16 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
     )
     with cluster.connection(settings.address):
         plan = cluster.plan(settings)
-        seconds = inference.run(
+        startup_seconds, seconds = inference.run(
             output, FeatureWork(spec), weights, plan, limits_of(settings), "extract"
         )
     return ExtractSummary(
-        str(output.folder), output.manifest.rows, shards.rejects(output), seconds, plan.actors
+        str(output.folder),
+        output.manifest.rows,
+        shards.rejects(output),
+        startup_seconds,
+        seconds,
+        plan.actors,
     )
 
 

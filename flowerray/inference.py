@@ -42,8 +42,8 @@ class Work(Protocol):
 
 def run(
     output: Output, work: Work, weights: Weights, plan: Plan, limits: Limits, what: str
-) -> float:
-    """Do every shard of `output` that is missing; returns the seconds it took.
+) -> tuple[float, float]:
+    """Do every shard of `output` that is missing; returns the seconds of start-up and of work.
 
     Raises:
         FlowerrayError: an actor could not load the model or write its shards.
@@ -71,6 +71,7 @@ def run(
         fn_constructor_args=(output, work, ray.put(weights.arrays), plan, limits),
     )
     for report in reports.iter_rows():
+        progress.ready(time.time() - report["actor_ready"])
         progress.add(report["photographs"], report["rejected"])
     return progress.finish()
 
@@ -93,6 +94,7 @@ class ShardActor:
         self.threads = ThreadPoolExecutor(plan.threads, thread_name_prefix="decode")
         self.compute = work.open(ray.get(weights), plan.threads)
         self.metadata = output.metadata()
+        self.ready = time.time()
 
     def __call__(self, task: dict[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
         asked = [
@@ -103,7 +105,6 @@ class ShardActor:
         rows = {shard: catalog.read_shard(self.output.folder, shard) for shard in todo}
         decoded = self._decoded_ahead(rows.values())
         for shard in asked:
-            started = time.perf_counter()
             if shard in rows:
                 outcomes = self._computed(islice(decoded, shard.rows))
                 table = self.work.table(rows[shard], outcomes)
@@ -120,7 +121,7 @@ class ShardActor:
             yield {
                 "photographs": [shard.rows],
                 "rejected": [rejected],
-                "seconds": [time.perf_counter() - started],
+                "actor_ready": [self.ready],
             }
 
     def _decoded_ahead(self, tables: Any) -> Iterator[Outcome]:

@@ -32,13 +32,14 @@ GALLERY_PHOTOGRAPHS = 25
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What a labelling did. `labels` counts by class, `rejected` by reason; `seconds` is without
-    start-up."""
+    """What a labelling did. `labels` counts by class, `rejected` by reason; `seconds` leave the
+    start-up out."""
 
     out: str
     photographs: int
     labels: dict[str, int]
     rejected: dict[str, int]
+    startup_seconds: float
     seconds: float
     actors: int
 
@@ -78,7 +79,9 @@ def label(settings: LabelSettings) -> LabelSummary:
     with cluster.connection(settings.address):
         plan = cluster.plan(settings)
         work = LabelWork(trained, top_k)
-        seconds = inference.run(output, work, weights, plan, limits_of(settings), "label")
+        startup_seconds, seconds = inference.run(
+            output, work, weights, plan, limits_of(settings), "label"
+        )
     if settings.format != "parquet":
         _export(output, settings.format)
     if settings.gallery:
@@ -90,6 +93,7 @@ def label(settings: LabelSettings) -> LabelSummary:
         output.manifest.rows,
         {name: labels.get(name, 0) for name in trained.classes},
         shards.rejects(output),
+        startup_seconds,
         seconds,
         plan.actors,
     )

@@ -19,10 +19,15 @@ class Progress:
     def __init__(self, what: str, total: int, done: int = 0) -> None:
         self.what, self.total, self.done, self.rejected = what, total, done, 0
         self._before = done
-        self._started = self._first = self._said = time.monotonic()
+        self._started = self._said = time.monotonic()
+        self._ready = 0.0
         self._terminal = sys.stderr.isatty()
         if done:
             say(f"{what}: {done:,} of {total:,} are done already, going on from there")
+
+    def ready(self, seconds_ago: float) -> None:
+        """The first actor was ready this long ago: start-up is no part of the rate."""
+        self._ready = self._ready or max(self._started, time.monotonic() - seconds_ago)
 
     def add(self, photographs: int, rejected: int) -> None:
         """`photographs` more are done, `rejected` of them without a result."""
@@ -35,16 +40,17 @@ class Progress:
             self._said = now
             say(self._line(now))
 
-    def finish(self) -> float:
-        """End the line; returns the seconds since the start."""
+    def finish(self) -> tuple[float, float]:
+        """End the line; returns the seconds of start-up and those of work after it."""
         now = time.monotonic()
         if self.done > self._before:
             print("\r\x1b[K" if self._terminal else "", end="", file=sys.stderr)
             say(self._line(now))
-        return now - self._started
+        ready = self._ready or now
+        return ready - self._started, now - ready
 
     def _line(self, now: float) -> str:
-        rate = (self.done - self._before) / max(now - self._started, 1e-9)
+        rate = (self.done - self._before) / max(now - self._ready, 1e-9)
         left = self.total - self.done
         eta = f", {_clock(left / rate)} left" if left and rate else ""
         rejected = f", {self.rejected:,} rejected" if self.rejected else ""
