@@ -15,12 +15,14 @@ from flowerray.errors import UsageError
 class Preparation:
     """What happens to uint8 RGB pixels before the base: ``(pixel * scale + offset)`` a channel.
 
-    `bgr` reverses the channels first; `offset` is in the order after that.
+    `bgr` reverses the channels first; `offset` is in the order after that. `resize` is how the
+    pixels came to their size, one of ``flowerray.photographs.RESIZES``.
     """
 
     bgr: bool
     scale: tuple[float, float, float]
     offset: tuple[float, float, float]
+    resize: str = "bilinear-dct"
 
 
 def _standardise(mean: tuple[float, ...], std: tuple[float, ...]) -> Preparation:
@@ -30,13 +32,13 @@ def _standardise(mean: tuple[float, ...], std: tuple[float, ...]) -> Preparation
 
 
 # The constants are those of keras.applications' preprocess_input ("caffe", "tf", "torch" modes);
-# `article` is the article's ImageDataGenerator(rescale=1/255).
+# `article` is the article's ImageDataGenerator(rescale=1/255), which resizes by the nearest pixel.
 PREPARATIONS: dict[str, Preparation] = {
     "vgg": Preparation(True, (1.0, 1.0, 1.0), (-103.939, -116.779, -123.68)),
     "tf": Preparation(False, (1 / 127.5,) * 3, (-1.0, -1.0, -1.0)),
     "torch": _standardise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "none": Preparation(False, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
-    "article": Preparation(False, (1 / 255,) * 3, (0.0, 0.0, 0.0)),
+    "article": Preparation(False, (1 / 255,) * 3, (0.0, 0.0, 0.0), "nearest"),
 }
 
 

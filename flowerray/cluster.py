@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from flowerray.errors import FlowerrayError
 from flowerray.settings import InferenceSettings
 
+DECODE_THREADS_A_GPU = 8
 OBJECT_STORE_BYTES = 512 << 20  # a local Ray carries weights and one row a shard, no pixels
 
 
@@ -27,6 +30,14 @@ class Plan:
 
 
 @contextmanager
+def reached(address: str | None) -> Iterator[None]:
+    """A connection where a cluster is asked for, so that a job learns at once that it isn't there;
+    nothing where a local Ray will do, which `connection` starts when it is needed."""
+    with connection(address) if address or os.environ.get("RAY_ADDRESS") else nullcontext():
+        yield
+
+
+@contextmanager
 def connection(address: str | None) -> Iterator[None]:
     """Ray, for the length of the block: the cluster at `address` or of the Ray job this runs in,
     else one local node that starts and stops with the block. A nested block uses the outer's.
@@ -38,15 +49,16 @@ def connection(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
     import ray.data
-    from ray.exceptions import RayError, RayTaskError
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray Data tells its plan on each run
     if ray.is_initialized():
-        yield
+        with _errors_of_ours():
+            yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
+            _check_answers(address)
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
         else:
             ray.init(
@@ -64,17 +76,41 @@ def connection(address: str | None) -> Iterator[None]:
             "`ray status` shows whether one runs; without --address a local one is started"
         ) from None
     try:
-        with _without_core_log() if not address else nullcontext():
+        with _errors_of_ours(), nullcontext() if address else _without_core_log():
             yield
-    except RayTaskError as error:
-        raise _cause(error) from None
-    except RayError as error:
-        raise FlowerrayError(
-            f"the Ray cluster failed: {str(error).partition(chr(10))[0]}; "
-            "what is committed stays, run the same command again to go on"
-        ) from error
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """ray.init waits many minutes for a head that isn't there; a connection tells in seconds."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def _errors_of_ours() -> Iterator[None]:
+    """Ray wraps what an actor or task raised; a FlowerrayError comes out as it was."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            # Ray's wrapper is an instance of the wrapped error's class too, with its traceback.
+            if isinstance(cause, FlowerrayError) and not isinstance(cause, RayError):
+                raise cause from None
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        raise FlowerrayError(
+            f"Ray failed: {_last_line(error)}; what is committed stays, "
+            "run the same command again to go on"
+        ) from error
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().rpartition("\n")[2] or type(error).__name__
 
 
 @contextmanager
@@ -97,23 +133,13 @@ def _without_core_log() -> Iterator[None]:
         sys.stderr = python_stderr
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The FlowerrayError behind what Ray wrapped it in, or else `error`."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, FlowerrayError) and type(seen).__module__ == "flowerray.errors":
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return error
-
-
 def available_cpus() -> int:
     """CPUs this process may use: fewer than the machine has under taskset or a container."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plan(settings: InferenceSettings) -> Plan:
-    """Actors for the connected cluster, so that all of them always fit its CPUs at once.
+    """Actors for the connected cluster, so that all of them fit it at once.
 
     Raises:
         FlowerrayError: the cluster has no CPUs.
@@ -124,20 +150,16 @@ def plan(settings: InferenceSettings) -> Plan:
     cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
     if cpus < 1:
         raise FlowerrayError("the Ray cluster has no CPUs: add a node, or `ray start --num-cpus N`")
-    if gpus:
-        actors = settings.actors or gpus
-        shares = {"gpus": gpus / actors if actors > gpus else 1.0}
-    else:
-        actors = settings.actors or max(1, cpus // 4)
-        shares = {"gpus": 0.0}
-    # A fraction of a CPU is Ray's way to fit more actors than CPUs: waiting for a whole one
-    # would hang for ever.
-    share = min(cpus / actors, 4.0 if not settings.actors else cpus / actors)
-    threads = max(1, int(share))
-    reserved = float(threads) if share >= 1 else round(share - 0.005, 2)
-    return Plan(
-        actors, reserved, shares["gpus"], threads, settings.batch_size or (128 if gpus else 32)
-    )
+    if settings.device == "gpu" or (settings.device == "auto" and gpus):
+        actors = settings.actors or max(1, gpus)
+        # One CPU reserved, so that it fits beside anything; decoding takes what threads get.
+        return Plan(actors, 1, 1, DECODE_THREADS_A_GPU, settings.batch_size or 128)
+    actors = settings.actors or max(1, cpus // 4)
+    share = cpus / actors
+    # More actors than CPUs get a fraction of one each: waiting for whole ones would hang for ever.
+    threads = max(1, min(4, int(share)))
+    reserved = threads if share >= 1 else math.floor(share * 100) / 100
+    return Plan(actors, reserved, 0, threads, settings.batch_size or 32)
 
 
 def trainer_resources() -> dict[str, float]:

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-import flowerray
-from flowerray import catalog, cluster, inference, photographs, shards
+from flowerray import catalog, cluster, inference, shards
 from flowerray import weights as pretrained
-from flowerray.bases import BaseSpec, base_named
+from flowerray.bases import PREPARATIONS, BaseSpec, base_named
 from flowerray.engines import Engine, open_engine
-from flowerray.photographs import Limits, Rejected
+from flowerray.photographs import Rejected
 from flowerray.progress import say
-from flowerray.settings import ExtractSettings, InferenceSettings
+from flowerray.settings import ExtractSettings
 
 
 @dataclass(frozen=True)
@@ -40,41 +39,30 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
             that can't be reached.
     """
     base = base_named(settings.base)
-    found = catalog.photographs_to_extract(settings)
-    weights = pretrained.load(settings.base, settings.weights, say)
-    spec = BaseSpec(
-        base=settings.base,
-        layer=settings.layer,
-        input_size=base.input_size,
-        preparation=settings.preparation or base.preparation,
-        resize=photographs.RESIZE,
-        precision=settings.precision,
-        engine="keras",
-        weights="random" if settings.weights == "random" else "imagenet",
-        weights_sha256=weights.sha256,
-    )
-    config = {"base_spec": dataclasses.asdict(spec)}
-    output = shards.open_output(
-        settings.out, "features", config, found, settings.shard_size, flowerray.__version__
-    )
-    with cluster.connection(settings.address):
-        plan = cluster.plan(settings)
-        startup_seconds, seconds = inference.run(
-            output, FeatureWork(spec), weights, plan, limits_of(settings), "extract"
+    preparation = settings.preparation or base.preparation
+    with cluster.reached(settings.address):
+        found = catalog.photographs_to_extract(settings)
+        weights = pretrained.load(settings.base, settings.weights, say)
+        spec = BaseSpec(
+            base=settings.base,
+            layer=settings.layer,
+            input_size=base.input_size,
+            preparation=preparation,
+            resize=PREPARATIONS[preparation].resize,
+            precision=settings.precision,
+            engine="keras",
+            weights="random" if settings.weights == "random" else "imagenet",
+            weights_sha256=weights.sha256,
         )
+        config = {"base_spec": dataclasses.asdict(spec)}
+        output = shards.open_output(settings, "features", config, found)
+        timing = inference.run(output, FeatureWork(spec), weights, settings, "extract")
     return ExtractSummary(
         str(output.folder),
         output.manifest.rows,
         shards.rejects(output),
-        startup_seconds,
-        seconds,
-        plan.actors,
+        **dataclasses.asdict(timing),
     )
-
-
-def limits_of(settings: InferenceSettings) -> Limits:
-    """The settings' limits in bytes and pixels."""
-    return Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
 
 
 class FeatureWork:

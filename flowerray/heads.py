@@ -27,45 +27,44 @@ class TrainingData:
     classes: int
 
 
+# Inverse strength of the penalty, on features scaled to a mean square norm of 1; by 5-fold
+# log-loss on 1,500 photographs of three flowers it is the best of 1, 3, 10, 30, 100 for nearly
+# every way of pooling.
+C = 10.0
+
+
 def logistic(data: TrainingData, epochs: int | None, seed: int) -> Epochs:
-    """Multinomial logistic regression on average-pooled features, its strength cross-validated."""
+    """Multinomial logistic regression on compressed, averaged features of unit length.
+
+    Softsign, x / (1 + |x|) in units of the mean activation, keeps a few strong activations from
+    speaking for the whole photograph; the average over the map and the unit length follow.
+    Convex: the same features give the same head whatever the seed.
+    """
     import keras
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.preprocessing import StandardScaler
 
-    pooled = pool(data.features)
-    scaler = StandardScaler().fit(pooled)
-    scaled = scaler.transform(pooled)
-    smallest = int(np.bincount(data.labels, minlength=data.classes).min())
-    strengths = [0.0003, 0.001, 0.003, 0.01, 0.03]
-    best = 0.003
-    if smallest >= 5:
-        folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-        losses = {}
-        for strength in strengths:
-            model = LogisticRegression(C=strength, max_iter=1000)
-            probabilities = cross_val_predict(
-                model, scaled, data.labels, cv=folds, method="predict_proba"
-            )
-            losses[strength] = log_loss(data.labels, probabilities)
-        best = min(losses, key=lambda strength: losses[strength])
-    fitted = LogisticRegression(C=best, max_iter=1000).fit(scaled, data.labels)
-
+    scale = _mean_activation(data.features)
     features = keras.Input(data.features.shape[1:], name="features")
-    layer = features
+    layer = keras.layers.Rescaling(1 / scale)(features)
+    layer = keras.layers.Activation("softsign")(layer)
     if data.features.ndim == 4:
         layer = keras.layers.GlobalAveragePooling2D()(layer)
-    coefficients = fitted.coef_ / scaler.scale_
-    intercept = fitted.intercept_ - coefficients @ scaler.mean_
-    if data.classes == 2:  # scikit-learn keeps one row for two classes
-        coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
-        intercept = np.concatenate([-intercept / 2, intercept / 2])
+    embedding = keras.layers.UnitNormalization()(layer)
     dense = keras.layers.Dense(data.classes, activation="softmax", name="probabilities")
-    model = keras.Model(features, dense(layer), name="logistic")
-    dense.set_weights([coefficients.T.astype(np.float32), intercept.astype(np.float32)])
-    yield {"C": best, **_accuracies(model, data)}
+    model = keras.Model(features, dense(embedding), name="logistic")
+
+    embedded = predict(keras.Model(features, embedding), data.features)
+    centre = embedded.mean(axis=0)
+    spread = float(np.sqrt(np.square(embedded - centre).sum(axis=1).mean())) or 1.0
+    fitted = LogisticRegression(C=C, max_iter=2000)
+    fitted.fit((embedded - centre) / spread, data.labels)
+    # Centre and spread are folded into the layer, which takes the embedding as it is.
+    kernel = fitted.coef_ / spread
+    bias = fitted.intercept_ - kernel @ centre
+    if data.classes == 2:  # scikit-learn keeps one row for two classes
+        kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
+    dense.set_weights([kernel.T.astype(np.float32), bias.astype(np.float32)])
+    yield _accuracies(model, data)
     return model
 
 
@@ -108,16 +107,20 @@ RECIPES: dict[str, Callable[[TrainingData, int | None, int], Epochs]] = {
 }
 
 
-def pool(features: np.ndarray) -> np.ndarray:
-    """Features averaged over their map, float32 (n, channels); flat ones as they are."""
-    chunks = [features[i : i + 1024].astype(np.float32) for i in range(0, len(features), 1024)]
-    return np.concatenate([c.mean(axis=(1, 2)) if c.ndim == 4 else c for c in chunks])
-
-
 def predict(model: Any, features: np.ndarray) -> np.ndarray:
     """Probabilities float32 (n, classes) for float16 features that may be larger than memory."""
     chunks = (features[i : i + 512].astype(np.float32) for i in range(0, len(features), 512))
     return np.concatenate([np.asarray(model(chunk, training=False)) for chunk in chunks])
+
+
+def _mean_activation(features: np.ndarray) -> float:
+    """The mean of |x| where x is not 0: VGG16's features are nine tenths zeros."""
+    total, count = 0.0, 0
+    for start in range(0, len(features), 512):
+        chunk = np.abs(features[start : start + 512].astype(np.float32))
+        total += float(chunk.sum(dtype=np.float64))
+        count += int(np.count_nonzero(chunk))
+    return total / max(count, 1) or 1.0
 
 
 def _accuracies(model: Any, data: TrainingData) -> dict[str, float]:

@@ -10,18 +10,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from flowerray import catalog, photographs, shards
+from flowerray import catalog, cluster, photographs, shards
 from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
 from flowerray.cluster import Plan
 from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress
+from flowerray.settings import InferenceSettings
 from flowerray.shards import Output
 from flowerray.weights import Weights
 
@@ -40,28 +42,58 @@ class Work(Protocol):
         """The shard of manifest `rows`: each one's result, or why there is none."""
 
 
+@dataclass(frozen=True)
+class Timing:
+    """Seconds until the first actor was ready and of the work after that, and the actors."""
+
+    startup_seconds: float
+    seconds: float
+    actors: int
+
+
 def run(
-    output: Output, work: Work, weights: Weights, plan: Plan, limits: Limits, what: str
-) -> tuple[float, float]:
-    """Do every shard of `output` that is missing; returns the seconds of start-up and of work.
+    output: Output, work: Work, weights: Weights, settings: InferenceSettings, what: str
+) -> Timing:
+    """Do every shard of `output` that is missing; without any, not even Ray is started.
 
     Raises:
-        FlowerrayError: an actor could not load the model or write its shards.
+        FlowerrayError: the cluster can't be reached, an actor could not load the model or write
+            its shards.
     """
-    import ray
-
     missing = output.missing()
     todo = sum(shard.rows for shard in missing)
     progress = Progress(what, output.manifest.rows, output.manifest.rows - todo)
-    if not missing:
-        return progress.finish()
-    actors = min(plan.actors, len(missing))
-    # A task is a few shards, so that reading runs on across their borders.
-    shards_a_task = max(1, min(8, len(missing) // (8 * actors)))
+    actors = 0
+    if missing:
+        with cluster.connection(settings.address):
+            plan = cluster.plan(settings)
+            actors = min(plan.actors, len(missing))
+            for report in _reports(output, work, weights, plan, actors, settings, missing):
+                progress.ready(time.time() - report["actor_ready"])
+                progress.add(report["photographs"], report["rejected"])
+    output.folder.clear_tmp()
+    return Timing(*progress.finish(), actors)
+
+
+def _reports(
+    output: Output,
+    work: Work,
+    weights: Weights,
+    plan: Plan,
+    actors: int,
+    settings: InferenceSettings,
+    missing: list[Shard],
+) -> Iterator[dict[str, Any]]:
+    """What the actors say of each shard as soon as it is committed."""
+    import ray
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # report each shard when it is done, not a task's all at once
+    # A task is a few shards, so that reading runs on across their borders.
+    shards_a_task = max(1, min(8, len(missing) // (8 * actors)))
     tasks = [missing[i : i + shards_a_task] for i in range(0, len(missing), shards_a_task)]
+    limits = Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
     reports = ray.data.from_arrow([_as_table(task) for task in tasks]).map_batches(
         ShardActor,
         batch_size=shards_a_task,
@@ -70,10 +102,7 @@ def run(
         num_gpus=plan.gpus,
         fn_constructor_args=(output, work, ray.put(weights.arrays), plan, limits),
     )
-    for report in reports.iter_rows():
-        progress.ready(time.time() - report["actor_ready"])
-        progress.add(report["photographs"], report["rejected"])
-    return progress.finish()
+    yield from reports.iter_rows()
 
 
 def _as_table(task: list[Shard]) -> pa.Table:
@@ -136,9 +165,10 @@ class ShardActor:
             yield window.popleft().result()
 
     def _decoded(self, uri: str, size: int | None) -> Outcome:
+        spec = self.work.spec
         try:
             data = photographs.read(uri, size, self.limits)
-            return photographs.decode(data, self.work.spec.input_size, self.limits)
+            return photographs.decode(data, spec.input_size, spec.resize, self.limits)
         except Rejected as rejected:
             return rejected
 

@@ -15,17 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import flowerray
 from flowerray import catalog, classifier, cluster, gallery, inference, shards
 from flowerray import weights as pretrained
 from flowerray.classifier import Classifier
 from flowerray.engines import open_engine
 from flowerray.errors import FlowerrayError
-from flowerray.extract import limits_of
-from flowerray.photographs import RESIZE, Rejected
+from flowerray.photographs import Rejected
 from flowerray.progress import say
 from flowerray.settings import LabelSettings
 from flowerray.shards import Output
+from flowerray.weights import Weights
 
 GALLERY_PHOTOGRAPHS = 25
 
@@ -53,18 +52,6 @@ def label(settings: LabelSettings) -> LabelSummary:
     """
     trained = classifier.load(settings.classifier)
     spec = trained.base_spec
-    if spec.resize != RESIZE:
-        raise FlowerrayError(
-            f"{settings.classifier} wants photographs resized by {spec.resize}, this flowerray "
-            f"does {RESIZE}: train again, or use flowerray {trained.about['flowerray_version']}"
-        )
-    wanted = "random" if spec.weights == "random" else settings.weights
-    weights = pretrained.load(spec.base, wanted, say)
-    if weights.sha256 != spec.weights_sha256:
-        raise FlowerrayError(
-            f"{settings.classifier} was trained with other {spec.base} weights "
-            f"({spec.weights_sha256[:12]}...) than {weights.source} gives: name them with --weights"
-        )
     top_k = min(settings.top_k, len(trained.classes))
     config = {
         "classifier": trained.id,
@@ -72,16 +59,11 @@ def label(settings: LabelSettings) -> LabelSummary:
         "base_spec": dataclasses.asdict(spec),
         "top_k": top_k,
     }
-    found = catalog.photographs_to_label(settings.images)
-    output = shards.open_output(
-        settings.out, "labels", config, found, settings.shard_size, flowerray.__version__
-    )
-    with cluster.connection(settings.address):
-        plan = cluster.plan(settings)
-        work = LabelWork(trained, top_k)
-        startup_seconds, seconds = inference.run(
-            output, work, weights, plan, limits_of(settings), "label"
-        )
+    with cluster.reached(settings.address):
+        weights = _weights_of(trained, settings)
+        found = catalog.photographs_to_label(settings.images)
+        output = shards.open_output(settings, "labels", config, found)
+        timing = inference.run(output, LabelWork(trained, top_k), weights, settings, "label")
     if settings.format != "parquet":
         _export(output, settings.format)
     if settings.gallery:
@@ -93,10 +75,21 @@ def label(settings: LabelSettings) -> LabelSummary:
         output.manifest.rows,
         {name: labels.get(name, 0) for name in trained.classes},
         shards.rejects(output),
-        startup_seconds,
-        seconds,
-        plan.actors,
+        **dataclasses.asdict(timing),
     )
+
+
+def _weights_of(trained: Classifier, settings: LabelSettings) -> Weights:
+    """The weights that the classifier was trained with."""
+    spec = trained.base_spec
+    wanted = "random" if spec.weights == "random" else settings.weights
+    weights = pretrained.load(spec.base, wanted, say)
+    if weights.sha256 != spec.weights_sha256:
+        raise FlowerrayError(
+            f"{settings.classifier} was trained with other {spec.base} weights "
+            f"({spec.weights_sha256[:12]}...) than {weights.source} gives: name them with --weights"
+        )
+    return weights
 
 
 class LabelWork:
@@ -137,10 +130,8 @@ class LabelWork:
 def _export(output: Output, format: str) -> None:
     """All labels as labels.csv or labels.jsonl, shard by shard; top_k is JSON in the CSV."""
     names = shards.LABELS.names
-    with (
-        output.folder.create(f"labels.{format}") as binary,
-        io.TextIOWrapper(binary, "utf-8", newline="", write_through=True) as stream,
-    ):
+    with output.folder.create(f"labels.{format}") as binary:
+        stream = io.TextIOWrapper(binary, "utf-8", newline="")
         writer = csv.writer(stream, lineterminator="\n")
         if format == "csv":
             writer.writerow(names)
@@ -151,8 +142,7 @@ def _export(output: Output, format: str) -> None:
                 else:
                     row["top_k"] = json.dumps(row["top_k"], ensure_ascii=False)
                     writer.writerow([row[name] for name in names])
-        stream.flush()
-        stream.detach()  # the folder flushes and closes the file itself
+        stream.detach()  # flushed; the folder closes the file itself
 
 
 def _draw_gallery(output: Output, path: str) -> None:

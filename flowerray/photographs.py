@@ -10,8 +10,11 @@ import numpy as np
 import pyarrow.fs
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-# How `decode` resizes, as the base spec names it: another method is another name.
-RESIZE = "bilinear-dct"
+# How `decode` resizes, as the base spec names it. "bilinear-dct": a JPEG is decoded at the smallest
+# eighth of its scale that still has enough pixels each way (libjpeg's scaled DCT), then resized
+# bilinearly with antialiasing. "nearest": decoded whole, each pixel the nearest, as Keras' and the
+# article's loaders do by default.
+RESIZES = ("bilinear-dct", "nearest")
 
 REASONS = {
     "missing": "the file is not there any more",
@@ -84,30 +87,33 @@ def local_uri(path: bytes) -> str:
         return "file://" + quote_from_bytes(path)
 
 
-def decode(data: bytes, size: int, limits: Limits) -> np.ndarray:
+def decode(data: bytes, size: int, resize: str, limits: Limits) -> np.ndarray:
     """The photograph in `data`, upright, as uint8 RGB pixels of shape (size, size, 3).
 
-    A JPEG is decoded at the smallest eighth of its scale that still has `size` pixels each way
-    (libjpeg's scaled DCT), then resized bilinearly with antialiasing. Transparency is laid on
-    white, 16-bit samples keep their upper eight bits, an animation gives its first frame.
+    `resize` is one of RESIZES. Transparency is laid on white, 16-bit samples keep their upper
+    eight bits, an animation gives its first frame.
 
     Raises:
         Rejected: too_large, not_an_image, truncated or corrupt.
     """
-    image = upright(open_image(data, limits), size)
-    resized = image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(resized)
+    image = open_image(data, limits)
+    if resize == "nearest":
+        return np.asarray(upright(image, None).resize((size, size), Image.Resampling.NEAREST))
+    pixels = upright(image, size)
+    pixels = pixels.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(pixels)
 
 
-def upright(image: ImageFile.ImageFile, size: int) -> Image.Image:
-    """`image` decoded, turned as its EXIF orientation says, in RGB; a JPEG perhaps at a reduced
-    scale of at least `size` pixels each way.
+def upright(image: ImageFile.ImageFile, size: int | None) -> Image.Image:
+    """`image` decoded, turned as its EXIF orientation says, in RGB; with a `size`, a JPEG perhaps
+    at a reduced scale of at least `size` pixels each way.
 
     Raises:
         Rejected: truncated or corrupt.
     """
     try:
-        image.draft("RGB", (size, size))
+        if size is not None:
+            image.draft("RGB", (size, size))
         ImageOps.exif_transpose(image, in_place=True)
         return _as_rgb(image)
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data

@@ -77,6 +77,12 @@ class ClusterSettings(Settings):
 class InferenceSettings(ClusterSettings):
     """How photographs pass through a base, for extract and label alike."""
 
+    out: str = option("directory for the shards", metavar="OUT")
+    device: str = option(
+        "what each actor computes on; gpu asks a cluster that scales from zero for GPU nodes",
+        "auto",
+        choices=("auto", "cpu", "gpu"),
+    )
     actors: int | None = option(
         "Ray actors, each with its own base [one a GPU, or one for every 4 CPUs]",
         None,
@@ -112,7 +118,6 @@ class ExtractSettings(InferenceSettings):
         "a glob, a .txt list, or a .parquet or .csv table with a uri column",
         positional=True,
     )
-    out: str = option("directory for the feature shards", metavar="FEATURES")
     base: str = option("pretrained base; `flowerray bases` lists them", "vgg16", metavar="NAME")
     layer: str | None = option("take the features after this layer [the last]", None)
     preparation: str | None = option(
@@ -167,7 +172,6 @@ class LabelSettings(InferenceSettings):
         positional=True,
     )
     classifier: str = option("directory that `flowerray train` wrote")
-    out: str = option("directory for the labels", metavar="LABELS")
     top_k: int = option("labels kept for each photograph", 3, minimum=1, metavar="K")
     format: str = option(
         "also write all labels as one csv or jsonl file", "parquet", choices=LABEL_FORMATS

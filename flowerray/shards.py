@@ -20,11 +20,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
+import flowerray
 from flowerray import catalog
 from flowerray.bases import fingerprint_of
 from flowerray.catalog import MANIFEST, Manifest, Shard
 from flowerray.errors import FlowerrayError
 from flowerray.photographs import Rejected
+from flowerray.settings import InferenceSettings
 from flowerray.storage import Folder
 
 ERROR = [("error", pa.string()), ("error_detail", pa.string())]
@@ -69,38 +71,37 @@ class Output:
 
 
 def open_output(
-    out: str,
+    settings: InferenceSettings,
     kind: str,
     config: Mapping[str, Any],
     photographs: Iterable[pa.RecordBatch],
-    shard_size: int | None,
-    version: str,
 ) -> Output:
-    """Set up `out`, or find it set up already for the same work: then the job goes on there.
+    """Set up ``settings.out``, or find it set up for the same work: then the job goes on there.
 
     Raises:
-        FlowerrayError: `out` holds something else, or work of another configuration or input.
+        FlowerrayError: it holds something else, or work of another configuration or input.
     """
-    folder = Folder.at(out)
+    folder = Folder.at(settings.out)
     before = _record_in(folder, kind)
     new = f"tmp/manifest-{fingerprint_of(dict(config))}"
-    _remove(folder, "tmp")
+    folder.clear_tmp()
     try:
-        manifest = catalog.write_manifest(photographs, folder, new, shard_size)
+        manifest = catalog.write_manifest(photographs, folder, new, settings.shard_size)
         if before is not None:
             _check_same(folder, before, config, manifest)
+            folder.clear_tmp()
             manifest = Manifest(**before["manifest"])
             return Output(folder, manifest, before)
-        _remove(folder, "manifest")
+        shutil.rmtree(folder.file("manifest"), ignore_errors=True)
         folder.file(new).rename(folder.file("manifest"))
     except BaseException:
-        _remove(folder, "tmp")
+        folder.clear_tmp()
         if before is None and folder.path.is_dir() and not any(folder.path.iterdir()):
             folder.path.rmdir()
         raise
     run = {
         "kind": kind,
-        "flowerray_version": version,
+        "flowerray_version": flowerray.__version__,
         "config": dict(config),
         "config_fingerprint": fingerprint_of(dict(config)),
         "manifest": manifest.as_dict(),
@@ -198,7 +199,3 @@ def _check_same(
             f"{folder} was made from other photographs ({before['manifest']['rows']:,} then, "
             f"{manifest.rows:,} now, or changed ones): choose another --out"
         )
-
-
-def _remove(folder: Folder, name: str) -> None:
-    shutil.rmtree(folder.file(name), ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, UsageError
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,18 @@ class Folder:
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> Folder:
-        """The folder at `path`, made absolute so that every actor means the same place."""
-        return cls(Path(os.path.abspath(os.path.expanduser(path))))
+        """The folder at `path`, made absolute so that every actor means the same place.
+
+        Raises:
+            UsageError: `path` is relative inside a Ray job, whose directory is a passing copy.
+        """
+        expanded = os.path.expanduser(path)
+        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not os.path.isabs(expanded):
+            raise UsageError(
+                f"{path} is relative, and a Ray job runs in a temporary copy of the directory it "
+                "was submitted from: give an absolute path that every node sees"
+            )
+        return cls(Path(os.path.abspath(expanded)))
 
     def __str__(self) -> str:
         return str(self.path)
@@ -63,6 +74,10 @@ class Folder:
         """Write `data` as `name`, atomically."""
         with self.create(name) as stream:
             stream.write(data)
+
+    def clear_tmp(self) -> None:
+        """Remove what interrupted writers left; for when nobody writes here."""
+        shutil.rmtree(self.path / "tmp", ignore_errors=True)
 
     def names(self, directory: str) -> set[str]:
         """The names of the committed files in `directory`; empty where it is not there."""

@@ -49,6 +49,7 @@ def train(settings: TrainSettings) -> TrainSummary:
         FlowerrayError: no features, shards missing or of different makes, classes that can't be
             trained on or validated, or an output that holds something else.
     """
+    out = Folder.at(settings.out)
     output = shards.read_output(settings.features, "features")
     config = {
         "features": [output.manifest.fingerprint, output.run["config"]],
@@ -56,7 +57,6 @@ def train(settings: TrainSettings) -> TrainSummary:
         "epochs": settings.epochs,
         "seed": settings.seed,
     }
-    out = Folder.at(settings.out)
     if _is_done(out, config):
         say(f"{out} is trained on these features with these settings already")
         return summary_of(str(out))
@@ -264,7 +264,7 @@ def _save(
     title = f"{len(mistakes)} errors of {len(truth)}, most confident first"
     out.write("errors.png", gallery.draw(captions, title))
     out.write("classifier.json", json.dumps(about, indent=2).encode())
-    out.file("tmp").rmdir()
+    out.clear_tmp()
 
 
 def _as_csv(history: list[dict[str, float]]) -> str:

@@ -98,7 +98,7 @@ def load(name: str, weights: str = "imagenet", say: Callable[[str], None] = prin
                     say(f"weights of {name} from {source}: {error}")
                 continue
             if source != "cache":
-                _save(cached, found)
+                _save(cached, found.arrays)
                 say(f"weights of {name} from {source}, cached in {cached}")
             return found
     raise FlowerrayError(
@@ -131,7 +131,7 @@ def fetch(name: str, path: Path | None, say: Callable[[str], None] = print) -> W
     weights = from_file(name, path)
     cached = cache_directory() / f"{name}.npz"
     with _lock(cached):
-        _save(cached, weights)
+        _save(cached, weights.arrays)
     return weights
 
 
@@ -177,10 +177,10 @@ def _lock(cached: Path) -> Iterator[None]:
         lock.release()
 
 
-def _save(cached: Path, weights: Weights) -> None:
+def _save(cached: Path, arrays: list[np.ndarray]) -> None:
     pending = cached.with_suffix(f".{os.getpid()}.tmp")
     with open(pending, "wb") as stream:
-        named: dict[str, Any] = {f"{i:04d}": array for i, array in enumerate(weights.arrays)}
+        named: dict[str, Any] = {f"{i:04d}": array for i, array in enumerate(arrays)}
         np.savez(stream, **named)
     os.replace(pending, cached)
 
@@ -196,14 +196,7 @@ def _from_cache(cached: Path) -> list[np.ndarray]:
 
 
 def _from_keras(base: Base) -> list[np.ndarray]:
-    waits = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)  # Keras sets none: a firewall that drops packets would hang us
-    try:
-        return _built(base, "imagenet")
-    except Exception as error:  # get_file raises a bare Exception
-        raise _NoWeights(str(error).partition("\n")[0]) from None
-    finally:
-        socket.setdefaulttimeout(waits)
+    return _built_by_keras(base, "imagenet")
 
 
 def _from_wheel() -> list[np.ndarray]:
@@ -243,10 +236,7 @@ def _from_file(base: Base, path: Path) -> list[np.ndarray]:
         return _from_wheel_file(path.read_bytes())
     if path.suffix == ".npz":
         return _from_cache(path)
-    try:
-        return _built(base, None, path)
-    except Exception as error:  # h5py and Keras raise many kinds on a file that is something else
-        raise _NoWeights(f"Keras can't load it: {str(error).partition(chr(10))[0]}") from None
+    return _built_by_keras(base, str(path.resolve()))
 
 
 def _random(name: str, base: Base) -> Weights:
@@ -255,17 +245,38 @@ def _random(name: str, base: Base) -> Weights:
         try:
             arrays = _from_cache(cached)
         except _NoWeights:
-            arrays = _built(base, None)
-            _save(cached, Weights(arrays, "", "random"))
+            arrays = _built_by_keras(base, "random")
+            _save(cached, arrays)
     return Weights(arrays, sha256_of(arrays), "random")
 
 
-def _built(base: Base, weights: str | None, file: Path | None = None) -> list[np.ndarray]:
+def _built_by_keras(base: Base, weights: str) -> list[np.ndarray]:
+    """The weights of a Keras model made in a process of its own: the driver stays small and its
+    output clear of TensorFlow's."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "weights.npz"
+        build = [sys.executable, "-m", "flowerray.weights", base.builder, weights, str(file)]
+        done = subprocess.run(build, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise _NoWeights((done.stderr.strip().splitlines() or ["Keras ended early"])[-1])
+        return _from_cache(file)
+
+
+def _build(builder: str, weights: str, file: str) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    socket.setdefaulttimeout(20)  # Keras sets none: a firewall that drops packets would hang us
     import keras
 
     keras.utils.set_random_seed(0)
-    model = getattr(keras.applications, base.builder)(weights=weights, include_top=False)
-    if file is not None:
-        model.load_weights(str(file))
-    return [np.asarray(array, np.float32) for array in model.get_weights()]
+    pretrained = "imagenet" if weights == "imagenet" else None
+    model = getattr(keras.applications, builder)(weights=pretrained, include_top=False)
+    if weights not in ("imagenet", "random"):
+        model.load_weights(weights)
+    _save(Path(file), [np.asarray(array, np.float32) for array in model.get_weights()])
+
+
+if __name__ == "__main__":
+    try:
+        _build(*sys.argv[1:])
+    except Exception as error:  # Keras raises a bare Exception where its download fails
+        sys.exit(str(error).partition("\n")[0])

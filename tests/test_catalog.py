@@ -1,0 +1,181 @@
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flowerray import catalog
+from flowerray.errors import FlowerrayError
+from flowerray.photographs import local_path
+from flowerray.settings import ExtractSettings
+from flowerray.storage import Folder
+
+
+def tree(root, **counts):
+    for folder, count in counts.items():
+        directory = root / folder.replace("__", "/")
+        directory.mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            (directory / f"{i:05d}.jpg").write_bytes(b"x" * (i + 1))
+    return root
+
+
+def extracted(images, **settings):
+    batches = catalog.photographs_to_extract(
+        ExtractSettings(images=str(images), out="unused", **settings)
+    )
+    return pa.Table.from_batches(batches, catalog.FOUND).to_pylist()
+
+
+def counted(rows):
+    pairs = sorted((row["label"], row["split"]) for row in rows)
+    return {pair: pairs.count(pair) for pair in pairs}
+
+
+def test_class_folders_are_split_by_class(tmp_path):
+    rows = extracted(tree(tmp_path, rose=20, tulip=40))
+    assert counted(rows) == {
+        ("rose", "train"): 18,
+        ("rose", "valid"): 2,
+        ("tulip", "train"): 36,
+        ("tulip", "valid"): 4,
+    }
+    assert rows[0]["size"] == 1 and os.path.isabs(rows[0]["uri"])
+
+
+def test_the_same_seed_gives_the_same_split_anywhere(tmp_path):
+    def names(root, seed):
+        rows = extracted(root, seed=seed)
+        return {os.path.relpath(r["uri"], root) for r in rows if r["split"] == "valid"}
+
+    here, there = tree(tmp_path / "a", rose=30, tulip=30), tree(tmp_path / "b", tulip=30, rose=30)
+    assert names(here, 1) == names(there, 1) != names(here, 2)
+
+
+def test_numbers_per_class(tmp_path):
+    root = tree(tmp_path, rose=12, tulip=30)
+    rows = extracted(root, train_per_class=7, valid_per_class=5)
+    assert set(counted(rows).values()) == {7, 5} and len(rows) == 24
+    with pytest.raises(FlowerrayError, match="'rose' has 12 photographs"):
+        extracted(root, train_per_class=8, valid_per_class=5)
+
+
+def test_the_articles_layout_keeps_its_split(tmp_path):
+    layout = {"train__rose": 3, "train__tulip": 4, "valid__rose": 1, "valid__tulip": 2}
+    rows = extracted(tree(tmp_path, **layout))
+    assert counted(rows) == {
+        ("rose", "train"): 3,
+        ("rose", "valid"): 1,
+        ("tulip", "train"): 4,
+        ("tulip", "valid"): 2,
+    }
+
+
+def test_a_flat_pile_has_neither_label_nor_split(tmp_path):
+    rows = extracted(tree(tmp_path, pile=3) / "pile")
+    assert [(row["label"], row["split"]) for row in rows] == [(None, None)] * 3
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        ({"rose": 3}, "only one class"),
+        ({"rose": 3, "tulip": 0}, "'tulip' has no photographs"),
+        ({"rose": 3, "tulip": 1}, "'tulip' has 1 photographs and none of them to valid"),
+        ({"train__rose": 2, "train__tulip": 2}, "not both train/ and valid/"),
+        ({"train__rose": 2, "train__tulip": 2, "valid__rose": 1}, "'tulip'.*none of them to valid"),
+        ({}, "no photographs found"),
+    ],
+)
+def test_sets_that_can_not_be_trained_on(tmp_path, folders, message):
+    with pytest.raises(FlowerrayError, match=message):
+        extracted(tree(tmp_path, **folders))
+
+
+def test_lists_tables_and_globs(tmp_path):
+    root = tree(tmp_path / "photographs", rose=3, tulip=3)
+    names = [str(p.relative_to(tmp_path)) for p in sorted(root.rglob("*.jpg"))]
+    labels = ["rose"] * 3 + ["tulip"] * 3
+    (tmp_path / "list.txt").write_text("\n".join(names) + "\n\n")
+    (tmp_path / "table.csv").write_text(
+        "uri,label\n" + "".join(f"{n},{label}\n" for n, label in zip(names, labels, strict=True))
+    )
+    pq.write_table(pa.table({"uri": names, "label": labels}), tmp_path / "table.parquet")
+    expected = [str(tmp_path / name) for name in names]
+
+    def uris(source):
+        batches = catalog.photographs_to_label(str(source))
+        return pa.Table.from_batches(batches, catalog.FOUND)["uri"].to_pylist()
+
+    assert uris(tmp_path / "list.txt") == expected
+    assert uris(tmp_path / "table.csv") == uris(tmp_path / "table.parquet") == expected
+    assert uris(root / "**" / "*.jpg") == uris(root) == expected
+    split = counted(extracted(tmp_path / "table.csv", valid_per_class=1))
+    assert split[("rose", "valid")] == split[("tulip", "valid")] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("table.csv", "path,label\na,b\n", "no uri column"),
+        ("table.csv", "uri,split\na.jpg,test\n", "split 'test'"),
+        ("table.parquet", "not parquet", "can't read"),
+        ("photo.jpg", "x", "is a file"),
+    ],
+)
+def test_sources_that_make_no_sense(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(FlowerrayError, match=message):
+        list(catalog.photographs_to_label(str(tmp_path / name)))
+    with pytest.raises(FlowerrayError, match="no such file"):
+        list(catalog.photographs_to_label(str(tmp_path / "nowhere")))
+
+
+def test_strange_names_links_and_hidden_files(tmp_path):
+    root = tree(tmp_path / "pile", sub=1)
+    (root / ".hidden.jpg").write_bytes(b"x")
+    (root / ".git").mkdir()
+    (root / ".git" / "object.jpg").write_bytes(b"x")
+    (root / "sub" / "circle").symlink_to(root)
+    (root / "dangling.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(root / "pipe.jpg")
+    odd = [b"new\nline.jpg", b"'quoted\".jpg", b"sp ace.jpg", b"not-utf8-\xff\xfe.jpg", b"x" * 255]
+    for name in odd:
+        with open(os.path.join(os.fsencode(root), name), "wb") as file:
+            file.write(name)
+    batches = list(catalog.photographs_to_label(str(root)))
+    rows = pa.Table.from_batches(batches, catalog.FOUND).to_pylist()
+    names = {os.path.basename(os.fsencode(local_path(row["uri"]))): row["size"] for row in rows}
+    assert names == {**{name: len(name) for name in odd}, b"dangling.jpg": None, b"00000.jpg": 1}
+    for row in rows:
+        if row["size"] is not None and b"00000" not in os.fsencode(row["uri"]):
+            with open(local_path(row["uri"]), "rb") as file:
+                assert file.read() in odd
+
+
+def test_manifest_rows_come_back_shard_by_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "ROWS_A_GROUP", 8)
+    monkeypatch.setattr(catalog, "ROWS_A_PART", 32)
+    root, folder = tree(tmp_path / "pile", a=41, b=36), Folder.at(tmp_path / "out")
+    manifest = catalog.write_manifest(
+        catalog.photographs_to_label(str(root)), folder, "manifest", 5
+    )
+    assert manifest.rows == 77
+    assert len(list((tmp_path / "out" / "manifest").iterdir())) == 3
+    tables = [catalog.read_shard(folder, shard) for shard in manifest.shards()]
+    rows = pa.concat_tables(tables)
+    assert rows["image_id"].to_pylist() == list(range(77))
+    assert rows["uri"].to_pylist() == [str(p) for p in sorted(root.rglob("*.jpg"))]
+
+
+def test_the_fingerprint_names_the_photographs(tmp_path):
+    root, out = tree(tmp_path / "pile", a=5), Folder.at(tmp_path / "out")
+
+    def fingerprint(name):
+        batches = catalog.photographs_to_label(str(root))
+        return catalog.write_manifest(batches, out, name, None).fingerprint
+
+    first = fingerprint("one")
+    assert fingerprint("two") == first
+    (root / "a" / "00002.jpg").write_bytes(b"changed")
+    assert fingerprint("three") != first

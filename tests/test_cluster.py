@@ -1,0 +1,114 @@
+"""On few CPUs, and on a Ray cluster by `ray job submit`."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.dataset
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+RAY = str(Path(sys.executable).parent / "ray")
+JOBS = "http://127.0.0.1:8265"
+
+
+def labels_of(out):
+    table = pyarrow.dataset.dataset(out / "shards").to_table(columns=["image_id", "uri", "label"])
+    return table.sort_by("image_id").to_pylist()
+
+
+@pytest.mark.skipif(not shutil.which("taskset"), reason="taskset, of util-linux, is not here")
+def test_one_cpu_is_enough(command, sample, tmp_path):
+    done = command(
+        *("run", sample.labelled, sample.pile, "--out", tmp_path / "r", "--truth", sample.truth),
+        "--json",
+        prefix=("taskset", "-c", "0"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["evaluation"]["accuracy"] >= 0.9
+
+
+def test_more_actors_than_cpus_do_not_hang(command, sample, tmp_path):
+    out = tmp_path / "features"
+    done = command(
+        *("extract", sample.labelled, "--out", out, "--actors", 4, "--shard-size", 4, "--json"),
+        *("--base", "mobilenetv3small", "--weights", "random"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["actors"] == 4 and "RANDOM WEIGHTS" in done.stderr
+    assert len(list((out / "shards").iterdir())) == 8
+
+
+def test_a_cluster_that_is_not_there(command, sample, tmp_path):
+    out = tmp_path / "f"
+    done = command("extract", sample.labelled, "--out", out, "--address", "127.0.0.1:9")
+    assert done.returncode == 1 and done.stdout == ""
+    assert "can't reach the Ray cluster at 127.0.0.1:9" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+
+
+@pytest.fixture
+def cluster():
+    """A Ray of its own process, with the dashboard that takes jobs."""
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    start = ["start", "--head", "--num-cpus=2", "--port=6399", "--dashboard-host=127.0.0.1"]
+    subprocess.run([RAY, "stop", "--force"], env=environment, capture_output=True)
+    subprocess.run([RAY, *start], env=environment, check=True, capture_output=True)
+    yield
+    subprocess.run([RAY, "stop", "--force"], env=environment, capture_output=True)
+
+
+def submit(*entrypoint):
+    return subprocess.run(
+        [
+            RAY,
+            "job",
+            "submit",
+            "--address",
+            JOBS,
+            "--working-dir",
+            ".",
+            "--",
+            *map(str, entrypoint),
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={**os.environ, "RAY_ADDRESS": ""},
+    )
+
+
+def test_jobs_on_a_cluster_give_the_labels_of_local_mode(command, sample, tmp_path, cluster):
+    features, classifier, labels, local = (
+        tmp_path / name for name in ("features", "classifier", "labels", "local")
+    )
+    for script, *arguments in (
+        ("extract_features", sample.labelled, "--out", features),
+        ("train_head", features, "--out", classifier),
+        ("label_images", sample.pile, "--classifier", classifier, "--out", labels),
+    ):
+        done = submit(sys.executable, f"jobs/{script}.py", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    refused = submit(sys.executable, "jobs/train_head.py", features, "--out", "here")
+    assert refused.returncode != 0 and "absolute" in refused.stdout + refused.stderr
+    done = command("label", sample.pile, "--classifier", classifier, "--out", local)
+    assert done.returncode == 0, done.stderr
+    assert labels_of(labels) == labels_of(local)
+
+
+def test_cluster_yaml_passes_rays_own_checks():
+    import ray.autoscaler
+    from jsonschema import validate
+
+    config = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text())
+    schema = Path(ray.autoscaler.__file__).parent / "ray-schema.json"
+    validate(config, json.loads(schema.read_text()))
+    assert config["head_node_type"] in config["available_node_types"]
+    gpu = config["available_node_types"]["gpu_worker"]
+    assert gpu["min_workers"] == 0 < gpu["max_workers"] <= config["max_workers"]
