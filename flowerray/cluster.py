@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,9 @@ def connection(address: str | None) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        _authenticate_local()
     import ray
     import ray.data
 
@@ -55,7 +59,6 @@ def connection(address: str | None) -> Iterator[None]:
         with _errors_of_ours():
             yield
         return
-    address = address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
             _check_answers(address)
@@ -80,6 +83,15 @@ def connection(address: str | None) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def _authenticate_local() -> None:
+    """A token for the local Ray alone. Ray would make one by itself, but keep it in the user's
+    ~/.ray, where it changes how clusters that they start later let jobs in. Ray reads these when
+    it is imported, so afterwards its own way stays."""
+    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _check_answers(address: str) -> None:

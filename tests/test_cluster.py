@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.dataset
@@ -13,7 +15,7 @@ import yaml
 from conftest import REPOSITORY
 
 RAY = str(Path(sys.executable).parent / "ray")
-JOBS = "http://127.0.0.1:8265"
+DASHBOARD_PORT = 8299
 
 
 def labels_of(out):
@@ -53,34 +55,48 @@ def test_a_cluster_that_is_not_there(command, sample, tmp_path):
 
 
 @pytest.fixture
-def cluster():
-    """A Ray of its own process, with the dashboard that takes jobs."""
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-    start = ["start", "--head", "--num-cpus=2", "--port=6399", "--dashboard-host=127.0.0.1"]
-    subprocess.run([RAY, "stop", "--force"], env=environment, capture_output=True)
-    subprocess.run([RAY, *start], env=environment, check=True, capture_output=True)
-    yield
-    subprocess.run([RAY, "stop", "--force"], env=environment, capture_output=True)
+def cluster(tmp_path):
+    """A Ray of its own processes, with the dashboard that takes jobs, behind a token."""
+    environment = {
+        **os.environ,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{DASHBOARD_PORT}",
+    }
+    options = ["--head", "--block", "--num-cpus=2", "--port=6399", "--include-dashboard=true"]
+    options += [f"--dashboard-port={DASHBOARD_PORT}", "--temp-dir=/tmp/flowerray-test-ray"]
+    with open(tmp_path / "ray.log", "wb") as log:
+        head = subprocess.Popen(
+            [RAY, "start", *options],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    wait_until_jobs_are_taken(environment, head)
+    yield environment
+    os.killpg(head.pid, signal.SIGKILL)  # in the group: all of the head, which would take 30 s
+    head.wait(timeout=60)
 
 
-def submit(*entrypoint):
+def wait_until_jobs_are_taken(environment, head):
+    deadline = time.monotonic() + 90
+    while head.poll() is None and time.monotonic() < deadline:
+        listing = subprocess.run([RAY, "job", "list"], env=environment, capture_output=True)
+        if listing.returncode == 0:
+            return
+    raise RuntimeError("the Ray head did not come up")
+
+
+def submit(environment, *entrypoint):
     return subprocess.run(
-        [
-            RAY,
-            "job",
-            "submit",
-            "--address",
-            JOBS,
-            "--working-dir",
-            ".",
-            "--",
-            *map(str, entrypoint),
-        ],
+        [RAY, "job", "submit", "--working-dir", ".", "--", *map(str, entrypoint)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=400,
-        env={**os.environ, "RAY_ADDRESS": ""},
+        env=environment,
     )
 
 
@@ -93,9 +109,9 @@ def test_jobs_on_a_cluster_give_the_labels_of_local_mode(command, sample, tmp_pa
         ("train_head", features, "--out", classifier),
         ("label_images", sample.pile, "--classifier", classifier, "--out", labels),
     ):
-        done = submit(sys.executable, f"jobs/{script}.py", *arguments)
+        done = submit(cluster, sys.executable, f"jobs/{script}.py", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
-    refused = submit(sys.executable, "jobs/train_head.py", features, "--out", "here")
+    refused = submit(cluster, sys.executable, "jobs/train_head.py", features, "--out", "here")
     assert refused.returncode != 0 and "absolute" in refused.stdout + refused.stderr
     done = command("label", sample.pile, "--classifier", classifier, "--out", local)
     assert done.returncode == 0, done.stderr
