@@ -47,25 +47,60 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """All photographs of one output, as ``manifest/part-*.parquet`` in its folder.
+class Listing:
+    """Photographs listed at one time: the manifest's first rows, or those that an append added.
 
-    `fingerprint` hashes every row but image_id, so the same photographs in the same order, with
-    the same labels, split and sizes, have the same one.
+    `fingerprint` is the sum of its rows' hashes, image_id left out: the same photographs with the
+    same labels, split and sizes have the same one, in whatever order and listings they came.
     """
 
+    first_row: int
     rows: int
     shard_size: int
     fingerprint: str
 
+    @property
+    def end(self) -> int:
+        """The row after its last."""
+        return self.first_row + self.rows
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All photographs of one output, as ``manifest/FIRST-ROW.parquet`` files in its folder."""
+
+    listings: tuple[Listing, ...]
+
+    @property
+    def rows(self) -> int:
+        """Photographs in all."""
+        return sum(listing.rows for listing in self.listings)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of all photographs, however they came to be listed."""
+        return _fingerprint(sum(int(listing.fingerprint, 16) for listing in self.listings))
+
     def shards(self) -> list[Shard]:
         """Every shard, in order."""
-        starts = range(0, self.rows, self.shard_size)
-        return [Shard(start, min(self.shard_size, self.rows - start)) for start in starts]
+        return [
+            Shard(start, min(listing.shard_size, listing.end - start))
+            for listing in self.listings
+            for start in range(listing.first_row, listing.end, listing.shard_size)
+        ]
+
+    def listing_of(self, shard: Shard) -> Listing:
+        """The listing that `shard` is of."""
+        return next(one for one in self.listings if one.first_row <= shard.first_row < one.end)
 
     def as_dict(self) -> dict[str, Any]:
         """For run.json."""
-        return asdict(self)
+        return {"listings": [asdict(listing) for listing in self.listings]}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Manifest:
+        """The inverse of `as_dict`."""
+        return cls(tuple(Listing(**listing) for listing in fields["listings"]))
 
 
 def photographs_to_extract(settings: ExtractSettings) -> Iterator[pa.RecordBatch]:
@@ -115,36 +150,64 @@ def photographs_to_label(source: str) -> Iterator[pa.RecordBatch]:
         raise FlowerrayError(f"no photographs found in {source}")
 
 
-def write_manifest(
-    batches: Iterable[pa.RecordBatch], folder: Folder, directory: str, shard_size: int | None
-) -> Manifest:
-    """Stream `batches` of FOUND into ``directory/part-*.parquet`` of `folder`."""
-    digest, rows = hashlib.sha256(), 0
-    for part, tables in enumerate(_parts(batches)):
+def write_listing(
+    batches: Iterable[pa.RecordBatch],
+    folder: Folder,
+    directory: str,
+    shard_size: int | None,
+    first_row: int = 0,
+) -> Listing:
+    """Stream `batches` of FOUND into ``directory/FIRST-ROW.parquet`` files of `folder`."""
+    total, row = 0, first_row
+    for tables in _parts(batches):
         with (
-            folder.create(f"{directory}/part-{part:05d}.parquet") as stream,
+            folder.create(f"{directory}/{row:012d}.parquet") as stream,
             pq.ParquetWriter(stream, MANIFEST, compression="zstd") as writer,
         ):
             for table in tables:
-                _hash_rows(digest, table)
-                ids = pa.array(np.arange(rows, rows + len(table)))
+                total += _sum_of_hashes(table)
+                ids = pa.array(np.arange(row, row + len(table)))
                 writer.write_table(table.add_column(0, MANIFEST.field(0), ids))
-                rows += len(table)
-    return Manifest(rows, shard_size or _shard_size_for(rows), digest.hexdigest()[:16])
+                row += len(table)
+    rows = row - first_row
+    return Listing(first_row, rows, shard_size or _shard_size_for(rows), _fingerprint(total))
 
 
-def read_shard(folder: Folder, shard: Shard) -> pa.Table:
+def read_shard(folder: Folder, manifest: Manifest, shard: Shard) -> pa.Table:
     """The manifest rows of `shard`, as MANIFEST."""
-    part, start = divmod(shard.first_row, ROWS_A_PART)
-    tables, wanted = [], shard.rows
-    while wanted:
-        file = pq.ParquetFile(folder.file(f"manifest/part-{part:05d}.parquet"))
-        rows = min(wanted, file.metadata.num_rows - start)
-        groups = range(start // ROWS_A_GROUP, (start + rows - 1) // ROWS_A_GROUP + 1)
+    listing, tables, row, end = (
+        manifest.listing_of(shard),
+        [],
+        shard.first_row,
+        shard.first_row + shard.rows,
+    )
+    while row < end:
+        offset = (row - listing.first_row) % ROWS_A_PART
+        rows = min(end - row, ROWS_A_PART - offset)
+        file = pq.ParquetFile(folder.file(f"manifest/{row - offset:012d}.parquet"))
+        groups = range(offset // ROWS_A_GROUP, (offset + rows - 1) // ROWS_A_GROUP + 1)
         table = file.read_row_groups(list(groups))
-        tables.append(table.slice(start - groups[0] * ROWS_A_GROUP, rows))
-        part, start, wanted = part + 1, 0, wanted - rows
+        tables.append(table.slice(offset - groups[0] * ROWS_A_GROUP, rows))
+        row += rows
     return pa.concat_tables(tables)
+
+
+def uris_of(folder: Folder, manifest: Manifest) -> pa.ChunkedArray:
+    """The uris of all manifest rows."""
+    tables = [
+        pq.read_table(folder.file(f"manifest/{start:012d}.parquet"), columns=["uri"])
+        for listing in manifest.listings
+        for start in range(listing.first_row, listing.end, ROWS_A_PART)
+    ]
+    return pa.concat_tables(tables)["uri"]
+
+
+def rows_without(folder: Folder, directory: str, uris: pa.ChunkedArray) -> Iterator[pa.RecordBatch]:
+    """The photographs listed in `directory` of `folder` whose uri is none of `uris`, as FOUND."""
+    for name in sorted(folder.names(directory)):
+        table = pq.read_table(folder.file(f"{directory}/{name}"), columns=FOUND.names)
+        new = table.filter(pc.invert(pc.is_in(table["uri"], value_set=uris)))
+        yield from new.cast(FOUND).to_batches()
 
 
 def _shard_size_for(rows: int) -> int:
@@ -180,13 +243,16 @@ def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Tabl
         yield waiting.combine_chunks()
 
 
-def _hash_rows(digest: Any, table: pa.Table) -> None:
-    for name in ("uri", "label", "split"):
-        # Lengths tell ("ab", "c") from ("a", "bc"), and -1 a null from an empty string.
-        lengths = pc.fill_null(pc.binary_length(table[name]), -1)
-        digest.update(lengths.to_numpy().astype("<i4").tobytes())
-        digest.update("".join(pc.fill_null(table[name], "").to_pylist()).encode())
-    digest.update(pc.fill_null(table["size"], -1).to_numpy().astype("<i8").tobytes())
+def _sum_of_hashes(table: pa.Table) -> int:
+    columns = [table[field.name].to_pylist() for field in FOUND]
+    return sum(
+        int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=16).digest(), "little")
+        for row in zip(*columns, strict=True)
+    )
+
+
+def _fingerprint(total: int) -> str:
+    return f"{total % (1 << 128):032x}"
 
 
 def _batch(

@@ -94,14 +94,14 @@ def load(directory: str) -> Classifier:
     return classifier
 
 
-def open_head(head: bytes) -> Any:
-    """The Keras model in `head`, loaded in Keras' safe mode."""
+def open_head(head: bytes, compile: bool = False) -> Any:
+    """The Keras model in `head`, loaded in Keras' safe mode; with `compile`, ready to train on."""
     import keras
 
     with tempfile.NamedTemporaryFile(suffix=".keras") as file:
         file.write(head)
         file.flush()
-        return keras.saving.load_model(file.name, compile=False, safe_mode=True)
+        return keras.saving.load_model(file.name, compile=compile, safe_mode=True)
 
 
 def head_bytes(model: Any) -> bytes:

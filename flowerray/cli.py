@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
+import signal
 import sys
 import types
 import typing
@@ -26,6 +28,7 @@ from flowerray.settings import (
     SampleSettings,
     Settings,
     TrainSettings,
+    VerifySettings,
     WeightsSettings,
 )
 
@@ -69,6 +72,12 @@ def _evaluate(settings: EvaluateSettings) -> Any:
     from flowerray.evaluate import evaluate
 
     return evaluate(settings.labels, settings.truth)
+
+
+def _verify(settings: VerifySettings) -> Any:
+    from flowerray.verify import verify
+
+    return verify(settings.out)
 
 
 def _sample(settings: SampleSettings) -> Any:
@@ -153,6 +162,18 @@ def _evaluate_text(done: Any) -> str:
     )
 
 
+def _verify_text(done: Any) -> str:
+    lines = [
+        f"{done.present:,} of {done.expected:,} rows present, {done.missing:,} missing, "
+        f"{done.doubled:,} doubled",
+        f"rejected: {_rejected_text(done.rejected)}",
+    ]
+    for what, names in (("damaged", done.damaged), ("of another run", done.foreign)):
+        lines += [f"{what}: {name}" for name in names]
+    mend = "" if done.whole else ": remove the files named above, then run the job again"
+    return "\n".join([*lines, f"{done.out} is {'whole' if done.whole else 'not whole'}{mend}"])
+
+
 def _sample_text(done: Any) -> str:
     return (
         f"{done.photographs} flowers, drawn and not photographed, and {done.broken} broken files\n"
@@ -226,6 +247,13 @@ COMMANDS: dict[str, Command] = {
             "flowerray evaluate labels --truth folders",
         ),
     ),
+    "verify": Command(
+        "check that an output has every photograph once",
+        VerifySettings,
+        _verify,
+        _verify_text,
+        ("flowerray verify labels", "flowerray verify features --json"),
+    ),
     "sample": Command(
         "draw a small sample set (drawn, not photographed)",
         SampleSettings,
@@ -291,6 +319,10 @@ def _add_options(sub: argparse.ArgumentParser, settings: type[Settings]) -> None
         arguments: dict[str, Any] = {"help": rule["help"], "type": kind, "metavar": rule["metavar"]}
         if rule["choices"]:
             arguments["choices"] = rule["choices"]
+        if kind is bool:
+            flag = "--" + field.name.replace("_", "-")
+            sub.add_argument(flag, action="store_true", help=rule["help"])
+            continue
         if rule["positional"]:
             arguments["metavar"] = rule["metavar"] or field.name.upper()
             if field.default is not dataclasses.MISSING:
@@ -310,9 +342,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed, 2 usage, 130 interrupted."""
     chosen = vars(parser().parse_args(arguments))
     command, as_json = COMMANDS[chosen.pop("command")], chosen.pop("json")
+    before = signal.signal(signal.SIGINT, _interrupt)
     try:
         done = command.run(command.settings(**chosen))
         print(json.dumps(_plain(done), indent=2) if as_json else command.text(done), flush=True)
+        return 0 if getattr(done, "whole", True) else 1
     except FlowerrayError as error:
         print(f"flowerray: {error}", file=sys.stderr)
         return error.exit_code
@@ -322,7 +356,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our stdout has gone; there is nobody to tell
         return 1
-    return 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """The first Ctrl-C ends the job in order, a second one at once."""
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    raise KeyboardInterrupt
 
 
 def _plain(done: Any) -> Any:

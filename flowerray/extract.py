@@ -21,11 +21,13 @@ from flowerray.settings import ExtractSettings
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """What an extraction did. `rejected` counts by reason; `seconds` leave the start-up out."""
+    """What an extraction did. `computed` are those of this run, the rest was there;
+    `rejected` counts by reason; `seconds` leave the start-up out."""
 
     out: str
     photographs: int
     rejected: dict[str, int]
+    computed: int
     startup_seconds: float
     seconds: float
     actors: int
@@ -50,7 +52,7 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
             preparation=preparation,
             resize=PREPARATIONS[preparation].resize,
             precision=settings.precision,
-            engine="keras",
+            engine=base.engine,
             weights="random" if settings.weights == "random" else "imagenet",
             weights_sha256=weights.sha256,
         )

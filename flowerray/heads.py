@@ -1,19 +1,29 @@
 """Head recipes: each builds a Keras model on a base's features and fits it.
 
-A recipe is a generator: it yields a dict of numbers after every epoch (or once), for progress and
-history, and returns the fitted model, which maps float32 features (n, *feature_shape) to
-probabilities (n, classes).
+A recipe is a generator: after every epoch (or once) it yields the numbers of that epoch and the
+model, which maps float32 features (n, *feature_shape) to probabilities (n, classes). The last
+model is the fitted one. A recipe that has epochs goes on from a model that an earlier run saved,
+and gives what an undisturbed run would have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-Epochs = Generator[dict[str, float], None, Any]
+Epochs = Iterator[tuple[dict[str, float], Any]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an earlier run of the recipe ended: epochs done, and the model after them."""
+
+    epochs: int
+    model: Any
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class TrainingData:
 C = 10.0
 
 
-def logistic(data: TrainingData, epochs: int | None, seed: int) -> Epochs:
+def logistic(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
     """Multinomial logistic regression on compressed, averaged features of unit length.
 
     Softsign, x / (1 + |x|) in units of the mean activation, keeps a few strong activations from
@@ -64,44 +74,43 @@ def logistic(data: TrainingData, epochs: int | None, seed: int) -> Epochs:
     if data.classes == 2:  # scikit-learn keeps one row for two classes
         kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
     dense.set_weights([kernel.T.astype(np.float32), bias.astype(np.float32)])
-    yield _accuracies(model, data)
-    return model
+    yield _accuracies(model, data), model
 
 
-def article(data: TrainingData, epochs: int | None, seed: int) -> Epochs:
+def article(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
     """The article's head: flatten, Dense 512 ReLU, BatchNormalization, Dropout 0.5, softmax;
     Adam at 1e-5, categorical cross-entropy, batches of 25, 20 epochs."""
     import keras
 
-    keras.utils.set_random_seed(seed)
-    model = keras.Sequential(
-        [
-            keras.Input(data.features.shape[1:], name="features"),
-            keras.layers.Flatten(),
-            keras.layers.Dense(512, activation="relu"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.5),
-            keras.layers.Dense(data.classes, activation="softmax", name="probabilities"),
-        ],
-        name="article",
-    )
-    model.compile(
-        optimizer=keras.optimizers.Adam(1e-5),
-        loss="categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    train = _batches(data.features, data.labels, data.classes, 25, seed)
-    valid = _batches(data.valid_features, data.valid_labels, data.classes, 25, None)
-    for epoch in range(epochs or 20):
-        history = model.fit(
-            train, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, verbose=0
+    if before is not None:
+        model = before.model
+    else:
+        keras.utils.set_random_seed(seed)
+        model = keras.Sequential(
+            [
+                keras.Input(data.features.shape[1:], name="features"),
+                keras.layers.Flatten(),
+                keras.layers.Dense(512, activation="relu"),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dropout(0.5),
+                keras.layers.Dense(data.classes, activation="softmax", name="probabilities"),
+            ],
+            name="article",
         )
-        yield {name: float(values[-1]) for name, values in history.history.items()}
-    return model
+        model.compile(
+            optimizer=keras.optimizers.Adam(1e-5),
+            loss="categorical_crossentropy",
+            metrics=["accuracy"],
+            jit_compile=False,
+        )
+    valid = _batches(data.valid_features, data.valid_labels, data.classes, None)
+    for epoch in range(before.epochs if before else 0, epochs or 20):
+        train = _batches(data.features, data.labels, data.classes, (seed, epoch))
+        history = model.fit(train, validation_data=valid, shuffle=False, verbose=0)
+        yield {name: float(values[-1]) for name, values in history.history.items()}, model
 
 
-RECIPES: dict[str, Callable[[TrainingData, int | None, int], Epochs]] = {
+RECIPES: dict[str, Callable[[TrainingData, int | None, int, Progress | None], Epochs]] = {
     "logistic": logistic,
     "article": article,
 }
@@ -129,30 +138,26 @@ def _accuracies(model: Any, data: TrainingData) -> dict[str, float]:
     return {"accuracy": float(train.mean()), "val_accuracy": float(valid.mean())}
 
 
+BATCH_SIZE = 25  # the article's
+
+
 def _batches(
-    features: np.ndarray, labels: np.ndarray, classes: int, size: int, seed: int | None
+    features: np.ndarray, labels: np.ndarray, classes: int, seed: tuple[int, int] | None
 ) -> Any:
-    """Batches of (float32 features, one-hot labels), reshuffled each epoch where there's a seed."""
+    """Batches of (float32 features, one-hot labels), shuffled where there's a seed."""
     import keras
 
-    class Batches(keras.utils.PyDataset):
-        def __init__(self) -> None:
-            super().__init__()
-            self.random = None if seed is None else np.random.default_rng(seed)
-            self.order = np.arange(len(features))
-            self.on_epoch_end()
+    order = np.arange(len(features))
+    if seed is not None:
+        np.random.default_rng(seed).shuffle(order)
 
+    class Batches(keras.utils.PyDataset):
         def __len__(self) -> int:
-            return -(-len(features) // size)
+            return math.ceil(len(features) / BATCH_SIZE)
 
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-            rows = self.order[index * size : (index + 1) * size]
-            return features[rows].astype(np.float32), np.eye(classes, dtype=np.float32)[
-                labels[rows]
-            ]
-
-        def on_epoch_end(self) -> None:
-            if self.random is not None:
-                self.random.shuffle(self.order)
+            rows = order[index * BATCH_SIZE : (index + 1) * BATCH_SIZE]
+            one_hot = np.eye(classes, dtype=np.float32)[labels[rows]]
+            return features[rows].astype(np.float32), one_hot
 
     return Batches()

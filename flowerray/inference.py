@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flowerray import catalog, cluster, photographs, shards
 from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
 from flowerray.cluster import Plan
+from flowerray.isolated import IsolatedReader
 from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress
 from flowerray.settings import InferenceSettings
@@ -44,8 +47,10 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds until the first actor was ready and of the work after that, and the actors."""
+    """Photographs computed now, seconds until the first actor was ready and of the work after that,
+    and the actors."""
 
+    computed: int
     startup_seconds: float
     seconds: float
     actors: int
@@ -54,25 +59,27 @@ class Timing:
 def run(
     output: Output, work: Work, weights: Weights, settings: InferenceSettings, what: str
 ) -> Timing:
-    """Do every shard of `output` that is missing; without any, not even Ray is started.
+    """Do every shard of `output` that is to do; without any, not even Ray is started.
 
     Raises:
         FlowerrayError: the cluster can't be reached, an actor could not load the model or write
             its shards.
     """
-    missing = output.missing()
-    todo = sum(shard.rows for shard in missing)
-    progress = Progress(what, output.manifest.rows, output.manifest.rows - todo)
-    actors = 0
-    if missing:
+    to_do = output.to_do()
+    rows = sum(shard.rows for shard in to_do)
+    progress = Progress(what, output.manifest.rows, output.manifest.rows - rows)
+    actors, computed = 0, 0
+    if to_do:
         with cluster.connection(settings.address):
             plan = cluster.plan(settings)
-            actors = min(plan.actors, len(missing))
-            for report in _reports(output, work, weights, plan, actors, settings, missing):
+            actors = min(plan.actors, len(to_do))
+            for report in _reports(output, work, weights, plan, actors, settings, to_do):
                 progress.ready(time.time() - report["actor_ready"])
                 progress.add(report["photographs"], report["rejected"])
-    output.folder.clear_tmp()
-    return Timing(*progress.finish(), actors)
+                computed += report["computed"]
+        output.folder.clear("tmp")
+        output.folder.clear("attempts")
+    return Timing(computed, *progress.finish(), actors)
 
 
 def _reports(
@@ -82,7 +89,7 @@ def _reports(
     plan: Plan,
     actors: int,
     settings: InferenceSettings,
-    missing: list[Shard],
+    to_do: list[Shard],
 ) -> Iterator[dict[str, Any]]:
     """What the actors say of each shard as soon as it is committed."""
     import ray
@@ -91,8 +98,8 @@ def _reports(
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # report each shard when it is done, not a task's all at once
     # A task is a few shards, so that reading runs on across their borders.
-    shards_a_task = max(1, min(8, len(missing) // (8 * actors)))
-    tasks = [missing[i : i + shards_a_task] for i in range(0, len(missing), shards_a_task)]
+    shards_a_task = max(1, min(8, len(to_do) // (8 * actors)))
+    tasks = [to_do[i : i + shards_a_task] for i in range(0, len(to_do), shards_a_task)]
     limits = Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
     reports = ray.data.from_arrow([_as_table(task) for task in tasks]).map_batches(
         ShardActor,
@@ -109,6 +116,20 @@ def _as_table(task: list[Shard]) -> pa.Table:
     return pa.table({"first_row": [s.first_row for s in task], "rows": [s.rows for s in task]})
 
 
+# A shard that took its actor down this often may hold a photograph that did it: from then on its
+# photographs are each read in a process of their own, and the guilty one alone is rejected.
+ATTEMPTS_TOGETHER = 2
+
+
+@dataclass(frozen=True)
+class ShardWork:
+    """What is left to do of a shard: manifest `rows`, beside the rows `kept` of an earlier run."""
+
+    rows: pa.Table
+    kept: pa.Table | None
+    isolate: bool
+
+
 class ShardActor:
     """One Ray actor: holds a base, and turns shards' photographs into committed shards."""
 
@@ -121,56 +142,80 @@ class ShardActor:
         self.batch_size = plan.batch_size
         self.ahead = 2 * plan.batch_size + plan.threads
         self.threads = ThreadPoolExecutor(plan.threads, thread_name_prefix="decode")
+        self.isolated = IsolatedReader()
         self.compute = work.open(ray.get(weights), plan.threads)
-        self.metadata = output.metadata()
         self.ready = time.time()
 
     def __call__(self, task: dict[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
         asked = [
             Shard(int(f), int(r)) for f, r in zip(task["first_row"], task["rows"], strict=True)
         ]
-        there = self.output.folder.names("shards")
-        todo = [shard for shard in asked if shard.name not in there]  # a retried task may have some
-        rows = {shard: catalog.read_shard(self.output.folder, shard) for shard in todo}
-        decoded = self._decoded_ahead(rows.values())
+        found = ((shard, self._left_of(shard)) for shard in asked)
+        work = {shard: left for shard, left in found if left is not None}
+        decoded = self._decoded_ahead(work)
         for shard in asked:
-            if shard in rows:
-                outcomes = self._computed(islice(decoded, shard.rows))
-                table = self.work.table(rows[shard], outcomes)
-                shards.write_shard(
-                    self.output.folder,
-                    shard,
-                    table.replace_schema_metadata(
-                        {**(table.schema.metadata or {}), **self.metadata}
-                    ),
-                )
+            done, rejected = 0, 0
+            if shard in work:
+                rows, kept = work[shard].rows, work[shard].kept
+                outcomes = self._computed(islice(decoded, len(rows)))
+                table = self.work.table(rows, outcomes)
+                if kept is not None:
+                    table = pa.concat_tables([kept, table]).sort_by("image_id")
+                shards.write_shard(self.output, shard, table)
+                self._attempts(shard).unlink(missing_ok=True)
+                done = len(rows)
                 rejected = sum(isinstance(outcome, Rejected) for outcome in outcomes)
-            else:
-                rejected = 0
             yield {
                 "photographs": [shard.rows],
+                "computed": [done],
                 "rejected": [rejected],
                 "actor_ready": [self.ready],
             }
 
-    def _decoded_ahead(self, tables: Any) -> Iterator[Outcome]:
+    def _left_of(self, shard: Shard) -> ShardWork | None:
+        """None where `shard` is committed already, as when an actor died in the midst of a task."""
+        there = shards.read_shard(self.output, shard)
+        if there is not None and shard.name not in self.output.retry:
+            return None
+        rows = catalog.read_shard(self.output.folder, self.output.manifest, shard)
+        kept = None
+        if there is not None:
+            kept = there.filter(pc.is_null(there["error"]))
+            rows = rows.filter(pc.is_valid(there["error"]))
+            # What changed since it was listed is taken as it is now.
+            rows = rows.set_column(4, rows.schema.field("size"), pa.nulls(len(rows), pa.int64()))
+        return ShardWork(rows, kept, self._attempted(shard) >= ATTEMPTS_TOGETHER)
+
+    def _attempts(self, shard: Shard) -> Path:
+        return self.output.folder.file(f"attempts/{shard.first_row:012d}")
+
+    def _attempted(self, shard: Shard) -> int:
+        try:
+            return int(self._attempts(shard).read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def _decoded_ahead(self, work: dict[Shard, ShardWork]) -> Iterator[Outcome]:
         """Every row's pixels or rejection, in order, with a few batches always in the making."""
+        spec, limits = self.work.spec, self.limits
         window: deque[Future[Outcome]] = deque()
-        for table in tables:
-            for uri, size in zip(table["uri"].to_pylist(), table["size"].to_pylist(), strict=True):
-                window.append(self.threads.submit(self._decoded, uri, size))
+        for shard, left in work.items():
+            attempt = self._attempted(shard) + 1
+            self.output.folder.write(f"attempts/{shard.first_row:012d}", str(attempt).encode())
+            sizes = left.rows["size"].to_pylist()
+            for uri, size in zip(left.rows["uri"].to_pylist(), sizes, strict=True):
+                if left.isolate:
+                    while window:
+                        yield window.popleft().result()
+                    yield self.isolated(uri, size, spec, limits)
+                    continue
+                window.append(
+                    self.threads.submit(photographs.read_and_decode, uri, size, spec, limits)
+                )
                 if len(window) > self.ahead:
                     yield window.popleft().result()
         while window:
             yield window.popleft().result()
-
-    def _decoded(self, uri: str, size: int | None) -> Outcome:
-        spec = self.work.spec
-        try:
-            data = photographs.read(uri, size, self.limits)
-            return photographs.decode(data, spec.input_size, spec.resize, self.limits)
-        except Rejected as rejected:
-            return rejected
 
     def _computed(self, decoded: Iterator[Outcome]) -> list[Outcome]:
         """Each photograph's result in place of its pixels, computed in full batches."""

@@ -31,13 +31,15 @@ GALLERY_PHOTOGRAPHS = 25
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What a labelling did. `labels` counts by class, `rejected` by reason; `seconds` leave the
+    """What a labelling did. `computed` are those of this run, the rest was
+    there; `labels` counts by class, `rejected` by reason; `seconds` leave the
     start-up out."""
 
     out: str
     photographs: int
     labels: dict[str, int]
     rejected: dict[str, int]
+    computed: int
     startup_seconds: float
     seconds: float
     actors: int

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow.fs
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from flowerray.bases import BaseSpec
+
 # How `decode` resizes, as the base spec names it. "bilinear-dct": a JPEG is decoded at the smallest
 # eighth of its scale that still has enough pixels each way (libjpeg's scaled DCT), then resized
 # bilinearly with antialiasing. "nearest": decoded whole, each pixel the nearest, as Keras' and the
@@ -25,6 +27,7 @@ REASONS = {
     "not_an_image": "the content is no image format that Pillow knows",
     "truncated": "the image ends before it is complete",
     "corrupt": "the image's data is broken",
+    "crashed": "reading it took its process down, or took for ever",
 }
 
 
@@ -32,7 +35,7 @@ class Rejected(Exception):
     """A photograph that gives no pixels: `reason` is a key of REASONS, `detail` says more."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
 
 
@@ -42,6 +45,17 @@ class Limits:
 
     max_bytes: int = 256 * 10**6
     max_pixels: int = 100 * 10**6
+
+
+def read_and_decode(
+    uri: str, listed_size: int | None, spec: BaseSpec, limits: Limits
+) -> np.ndarray | Rejected:
+    """The pixels of the photograph at `uri` as `spec` wants them, or why there are none."""
+    try:
+        data = read(uri, listed_size, limits)
+        return decode(data, spec.input_size, spec.resize, limits)
+    except Rejected as rejected:
+        return rejected
 
 
 def read(uri: str, listed_size: int | None, limits: Limits) -> bytes:

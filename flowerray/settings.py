@@ -101,12 +101,20 @@ class InferenceSettings(ClusterSettings):
     weights: str = option(
         "imagenet, a weights file, or random (for smoke tests)", "imagenet", metavar="WEIGHTS"
     )
+    append: bool = option("keep what --out has, add the photographs that came since", False)
+    overwrite: bool = option("delete what an earlier run left in --out, start anew", False)
+    retry_rejected: bool = option("only try the rejected photographs of --out again", False)
     max_megapixels: float = option(
         "reject larger photographs before decoding them", 100.0, minimum=0.01, metavar="MP"
     )
     max_megabytes: float = option(
         "reject larger files before reading them", 256.0, minimum=0.01, metavar="MB"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if sum((self.append, self.overwrite, self.retry_rejected)) > 1:
+            raise UsageError("give one of --append, --overwrite and --retry-rejected")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +167,8 @@ class TrainSettings(ClusterSettings):
     epochs: int | None = option(
         "epochs, for recipes that have them [the recipe's own]", None, minimum=1, metavar="N"
     )
-    seed: int = option("seed of initial values, shuffling and folds", 0, metavar="N")
+    seed: int = option("seed of initial values and shuffling", 0, metavar="N")
+    overwrite: bool = option("delete the classifier in --out and train anew", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +221,13 @@ class EvaluateSettings(Settings):
         "CSV with columns file and label, or `folders`: each photograph's folder is its label",
         metavar="CSV",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings(Settings):
+    """Settings of :func:`flowerray.verify.verify`."""
+
+    out: str = option("the --out of extract or label", positional=True)
 
 
 @dataclass(frozen=True, kw_only=True)

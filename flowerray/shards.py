@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,7 @@ import pyarrow.parquet as pq
 
 import flowerray
 from flowerray import catalog
-from flowerray.bases import fingerprint_of
-from flowerray.catalog import MANIFEST, Manifest, Shard
+from flowerray.catalog import MANIFEST, Listing, Manifest, Shard
 from flowerray.errors import FlowerrayError
 from flowerray.photographs import Rejected
 from flowerray.settings import InferenceSettings
@@ -52,21 +52,30 @@ def features_schema(feature_length: int) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Output:
-    """An output directory set up for one configuration over one manifest."""
+    """An output directory set up for one configuration over one manifest.
+
+    `retry` names the committed shards whose rejected rows are to be tried again.
+    """
 
     folder: Folder
     manifest: Manifest
     run: dict[str, Any]
+    retry: frozenset[str] = frozenset()
 
     def missing(self) -> list[Shard]:
         """The shards not committed yet, in order."""
         there = self.folder.names("shards")
         return [shard for shard in self.manifest.shards() if shard.name not in there]
 
-    def metadata(self) -> dict[str, str]:
-        """The key-value metadata of every shard, under the one key ``flowerray``."""
+    def to_do(self) -> list[Shard]:
+        """The shards not committed yet or to be retried, in order."""
+        there = self.folder.names("shards") - self.retry
+        return [shard for shard in self.manifest.shards() if shard.name not in there]
+
+    def metadata(self, shard: Shard) -> dict[str, str]:
+        """The key-value metadata of `shard`'s file, under the one key ``flowerray``."""
         about = {key: self.run[key] for key in ("kind", "config", "flowerray_version")}
-        about["manifest_fingerprint"] = self.manifest.fingerprint
+        about["listing_fingerprint"] = self.manifest.listing_of(shard).fingerprint
         return {"flowerray": json.dumps(about)}
 
 
@@ -83,31 +92,66 @@ def open_output(
     """
     folder = Folder.at(settings.out)
     before = _record_in(folder, kind)
-    new = f"tmp/manifest-{fingerprint_of(dict(config))}"
-    folder.clear_tmp()
+    if before is not None and settings.overwrite:
+        shutil.rmtree(folder.path)
+        before = None
+    if before is not None:
+        _check_config(folder, before, config)
+        if settings.retry_rejected:
+            return _to_retry(Output(folder, Manifest.from_dict(before["manifest"]), before))
+    listed = f"tmp/{uuid.uuid4().hex[:12]}"
     try:
-        manifest = catalog.write_manifest(photographs, folder, new, settings.shard_size)
+        listing = catalog.write_listing(photographs, folder, listed, settings.shard_size)
         if before is not None:
-            _check_same(folder, before, config, manifest)
-            folder.clear_tmp()
-            manifest = Manifest(**before["manifest"])
-            return Output(folder, manifest, before)
-        shutil.rmtree(folder.file("manifest"), ignore_errors=True)
-        folder.file(new).rename(folder.file("manifest"))
-    except BaseException:
-        folder.clear_tmp()
-        if before is None and folder.path.is_dir() and not any(folder.path.iterdir()):
-            folder.path.rmdir()
-        raise
+            manifest = Manifest.from_dict(before["manifest"])
+            if manifest.fingerprint != Manifest((listing,)).fingerprint:
+                manifest = _appended(folder, manifest, listed, listing, settings)
+        else:
+            shutil.rmtree(folder.file("manifest"), ignore_errors=True)
+            folder.file(listed).rename(folder.file("manifest"))
+            manifest = Manifest((listing,))
+    finally:
+        shutil.rmtree(folder.file(listed), ignore_errors=True)
+        if before is None:
+            _remove_if_empty(folder)
     run = {
         "kind": kind,
         "flowerray_version": flowerray.__version__,
         "config": dict(config),
-        "config_fingerprint": fingerprint_of(dict(config)),
         "manifest": manifest.as_dict(),
     }
-    folder.write("run.json", json.dumps(run, indent=2).encode())
+    if run != before:
+        folder.write("run.json", json.dumps(run, indent=2).encode())
     return Output(folder, manifest, run)
+
+
+def _appended(
+    folder: Folder, manifest: Manifest, listed: str, listing: Listing, settings: InferenceSettings
+) -> Manifest:
+    """`manifest` with the photographs of `listing` that it lacks as a listing more."""
+    if not settings.append:
+        raise FlowerrayError(
+            f"{folder} was made from other photographs ({manifest.rows:,} then, {listing.rows:,} "
+            "now, or changed ones): --append adds the new ones, --overwrite starts anew, or choose "
+            "another --out"
+        )
+    new = catalog.rows_without(folder, listed, catalog.uris_of(folder, manifest))
+    # A crash before run.json names them leaves files of the same names, which are written again.
+    added = catalog.write_listing(new, folder, "manifest", settings.shard_size, manifest.rows)
+    return Manifest((*manifest.listings, added)) if added.rows else manifest
+
+
+def _to_retry(output: Output) -> Output:
+    rejected = {
+        name
+        for name in _shard_names(output)
+        if pc.count(_column(output, name, "error"), mode="only_valid").as_py()
+    }
+    return replace(output, retry=frozenset(rejected))
+
+
+def _column(output: Output, name: str, column: str) -> pa.ChunkedArray:
+    return pq.read_table(output.folder.file(f"shards/{name}"), columns=[column])[column]
 
 
 def read_output(directory: str, kind: str) -> Output:
@@ -121,13 +165,42 @@ def read_output(directory: str, kind: str) -> Output:
     if run is None:
         made_by = {"features": "flowerray extract", "labels": "flowerray label"}[kind]
         raise FlowerrayError(f"no {kind} in {directory}: give the --out of `{made_by}`")
-    return Output(folder, Manifest(**run["manifest"]), run)
+    return Output(folder, Manifest.from_dict(run["manifest"]), run)
 
 
-def write_shard(output_folder: Folder, shard: Shard, table: pa.Table) -> None:
+def read_any_output(directory: str) -> Output:
+    """The output of an earlier extract or label, whichever it is.
+
+    Raises:
+        FlowerrayError: `directory` holds neither.
+    """
+    try:
+        kind = json.loads(Folder.at(directory).file("run.json").read_bytes())["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise FlowerrayError(
+            f"no output in {directory}: give the --out of `flowerray extract` or `flowerray label`"
+        ) from None
+    return read_output(directory, kind)
+
+
+def write_shard(output: Output, shard: Shard, table: pa.Table) -> None:
     """Commit `table` as `shard`."""
-    with output_folder.create(f"shards/{shard.name}") as stream:
-        pq.write_table(table, stream, compression="zstd")
+    about = {**(table.schema.metadata or {}), **output.metadata(shard)}
+    with output.folder.create(f"shards/{shard.name}") as stream:
+        pq.write_table(
+            table.replace_schema_metadata(about),
+            stream,
+            compression="zstd",
+            write_page_checksum=True,
+        )
+
+
+def read_shard(output: Output, shard: Shard) -> pa.Table | None:
+    """The committed `shard`; None where it is not there yet."""
+    try:
+        return pq.read_table(output.folder.file(f"shards/{shard.name}"))
+    except FileNotFoundError:
+        return None
 
 
 def read_table(output: Output, columns: Sequence[str]) -> pa.Table:
@@ -186,16 +259,17 @@ def _record_in(folder: Folder, kind: str) -> dict[str, Any] | None:
     return run
 
 
-def _check_same(
-    folder: Folder, before: Mapping[str, Any], config: Mapping[str, Any], manifest: Manifest
-) -> None:
+def _check_config(folder: Folder, before: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     if before["config"] != dict(config):
         changed = [k for k in config if before["config"].get(k) != config[k]]
         raise FlowerrayError(
-            f"{folder} was made with other settings ({', '.join(changed)}): choose another --out"
+            f"{folder} was made with other settings ({', '.join(changed)}): choose another --out, "
+            "or --overwrite it"
         )
-    if before["manifest"]["fingerprint"] != manifest.fingerprint:
-        raise FlowerrayError(
-            f"{folder} was made from other photographs ({before['manifest']['rows']:,} then, "
-            f"{manifest.rows:,} now, or changed ones): choose another --out"
-        )
+
+
+def _remove_if_empty(folder: Folder) -> None:
+    """Leave nothing behind where nothing could be set up."""
+    for directory in (folder.file("tmp"), folder.path):
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()

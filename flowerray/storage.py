@@ -75,9 +75,9 @@ class Folder:
         with self.create(name) as stream:
             stream.write(data)
 
-    def clear_tmp(self) -> None:
-        """Remove what interrupted writers left; for when nobody writes here."""
-        shutil.rmtree(self.path / "tmp", ignore_errors=True)
+    def clear(self, directory: str) -> None:
+        """Remove `directory` and all in it: tmp/, say, for when nobody writes here any more."""
+        shutil.rmtree(self.path / directory, ignore_errors=True)
 
     def names(self, directory: str) -> set[str]:
         """The names of the committed files in `directory`; empty where it is not there."""

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import flowerray
-from flowerray import classifier, cluster, gallery, scores, shards
+from flowerray import classifier, cluster, gallery, heads, scores, shards
 from flowerray.bases import BaseSpec, fingerprint_of
 from flowerray.errors import FlowerrayError
 from flowerray.progress import say
@@ -57,6 +58,8 @@ def train(settings: TrainSettings) -> TrainSummary:
         "epochs": settings.epochs,
         "seed": settings.seed,
     }
+    if settings.overwrite and out.file("classifier.json").exists():
+        shutil.rmtree(out.path)
     if _is_done(out, config):
         say(f"{out} is trained on these features with these settings already")
         return summary_of(str(out))
@@ -89,7 +92,6 @@ def fit_and_save(
     output: Output, settings: TrainSettings, config: dict[str, Any], resources: dict[str, float]
 ) -> Iterator[str]:
     """The trainer task: yields a line of progress an epoch, and leaves the classifier."""
-    from flowerray import heads
     from flowerray.engines.keras import import_keras
 
     import_keras(max(1, int(resources["num_cpus"])))
@@ -100,24 +102,54 @@ def fit_and_save(
             f"train: {len(data.labels):,} photographs to train on, {len(data.valid_labels):,} to "
             f"validate, {data.classes} classes"
         )
-        started, history = time.perf_counter(), []
-        recipe = heads.RECIPES[settings.recipe](data, settings.epochs, settings.seed)
-        while True:
-            try:
-                history.append(next(recipe))
-            except StopIteration as ended:
-                model = ended.value
-                break
-            numbers = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
-            yield f"train: epoch {len(history)}: {numbers}"
+        checkpoint = _Checkpoint(Folder.at(settings.out), fingerprint_of(config))
+        started, history, before = time.perf_counter(), *checkpoint.load()
+        if before is not None:
+            yield f"train: going on after epoch {before.epochs}"
+            model = before.model
+        recipe = heads.RECIPES[settings.recipe]
+        for numbers, model in recipe(data, settings.epochs, settings.seed, before):
+            history.append(numbers)
+            checkpoint.save(history, model)
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            yield f"train: epoch {len(history)}: {shown}"
         fit_seconds = time.perf_counter() - started
         probabilities = heads.predict(model, data.valid_features)
     _save(output, settings, config, loaded, model, probabilities, history, fit_seconds)
 
 
+class _Checkpoint:
+    """The model after each epoch, so that a killed trainer goes on where it was.
+
+    ``checkpoint/progress.json`` names the epoch's model and is written after it.
+    """
+
+    def __init__(self, out: Folder, config_fingerprint: str) -> None:
+        self.out, self.config_fingerprint = out, config_fingerprint
+
+    def load(self) -> tuple[list[dict[str, float]], heads.Progress | None]:
+        """History and model of an earlier run of the same configuration; empty without one."""
+        try:
+            progress = json.loads(self.out.file("checkpoint/progress.json").read_bytes())
+            if progress["config_fingerprint"] != self.config_fingerprint:
+                return [], None
+            history = progress["history"]
+            head = self.out.file(f"checkpoint/{len(history)}.keras").read_bytes()
+            return history, heads.Progress(len(history), classifier.open_head(head, compile=True))
+        except (OSError, ValueError, KeyError):
+            return [], None
+
+    def save(self, history: list[dict[str, float]], model: Any) -> None:
+        """Make `model`, after ``len(history)`` epochs, the one to go on from."""
+        self.out.write(f"checkpoint/{len(history)}.keras", classifier.head_bytes(model))
+        progress = {"config_fingerprint": self.config_fingerprint, "history": history}
+        self.out.write("checkpoint/progress.json", json.dumps(progress).encode())
+        self.out.file(f"checkpoint/{len(history) - 1}.keras").unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class _Loaded:
-    data: Any  # heads.TrainingData
+    data: heads.TrainingData
     classes: list[str]
     valid_uris: list[str]
     base_spec: BaseSpec
@@ -125,8 +157,6 @@ class _Loaded:
 
 def _load(output: Output, directory: Path) -> _Loaded:
     """Stream the shards into one array on disk, so that features may be larger than memory."""
-    from flowerray.heads import TrainingData
-
     labels = shards.read_table(output, ["label", "split", "error", "uri"])
     usable = pc.and_(pc.is_null(labels["error"]), pc.is_valid(labels["label"]))
     labels = labels.filter(usable)
@@ -160,7 +190,7 @@ def _load(output: Output, directory: Path) -> _Loaded:
     is_train = split == "train"
     # Rows of a split are taken as a slice where they lie together, as they do in the article's
     # layout, and else copied to a second file.
-    data = TrainingData(
+    data = heads.TrainingData(
         _rows(features, is_train, directory / "train"),
         indices[is_train],
         _rows(features, is_valid, directory / "valid"),
@@ -202,7 +232,7 @@ def _is_done(out: Folder, config: dict[str, Any]) -> bool:
     if not out.path.exists() or not out.names("."):
         return False
     if not out.file("classifier.json").exists():
-        others = out.names(".") - {"tmp", "head.keras", "history.csv", "errors.png"}
+        others = out.names(".") - {"tmp", "checkpoint", "head.keras", "history.csv", "errors.png"}
         if others:
             raise FlowerrayError(
                 f"{out} holds something else ({min(others)}): choose an empty or new directory"
@@ -211,7 +241,8 @@ def _is_done(out: Folder, config: dict[str, Any]) -> bool:
     if classifier.load(str(out)).about["config_fingerprint"] == fingerprint_of(config):
         return True
     raise FlowerrayError(
-        f"{out} holds a classifier of other features or settings: choose another --out"
+        f"{out} holds a classifier of other features or settings: choose another --out, "
+        "or --overwrite it"
     )
 
 
@@ -264,7 +295,8 @@ def _save(
     title = f"{len(mistakes)} errors of {len(truth)}, most confident first"
     out.write("errors.png", gallery.draw(captions, title))
     out.write("classifier.json", json.dumps(about, indent=2).encode())
-    out.clear_tmp()
+    out.clear("checkpoint")
+    out.clear("tmp")
 
 
 def _as_csv(history: list[dict[str, float]]) -> str:

@@ -23,6 +23,10 @@ class Engine(Protocol):
 
 def open_engine(spec: BaseSpec, weights: list[np.ndarray], threads: int) -> Engine:
     """The engine that `spec` names, holding `weights`, computing on `threads` CPU threads."""
+    if spec.engine == "thumbnail":
+        from flowerray.engines.thumbnail import ThumbnailEngine
+
+        return ThumbnailEngine(spec)
     from flowerray.engines.keras import KerasEngine
 
     return KerasEngine(spec, weights, threads)
