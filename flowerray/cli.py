@@ -170,7 +170,10 @@ def _verify_text(done: Any) -> str:
     ]
     for what, names in (("damaged", done.damaged), ("of another run", done.foreign)):
         lines += [f"{what}: {name}" for name in names]
-    mend = "" if done.whole else ": remove the files named above, then run the job again"
+    mend = ": run the same job again to finish it"
+    if done.damaged or done.foreign:
+        mend = ": remove the files named above, then run the same job again"
+    mend = "" if done.whole else mend
     return "\n".join([*lines, f"{done.out} is {'whole' if done.whole else 'not whole'}{mend}"])
 
 

@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 
 from flowerray.errors import FlowerrayError
@@ -55,10 +55,21 @@ def connection(address: str | None) -> Iterator[None]:
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray Data tells its plan on each run
-    if ray.is_initialized():
-        with _errors_of_ours():
+    with redirect_stdout(sys.stderr), _errors_of_ours():  # Ray tells of retries on stdout
+        if ray.is_initialized():
             yield
-        return
+            return
+        _connect(address)
+        try:
+            with nullcontext() if address else _without_core_log():
+                yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
     try:
         if address:
             _check_answers(address)
@@ -78,11 +89,6 @@ def connection(address: str | None) -> Iterator[None]:
             f"can't reach {where}: {str(error).partition(chr(10))[0]}; "
             "`ray status` shows whether one runs; without --address a local one is started"
         ) from None
-    try:
-        with _errors_of_ours(), nullcontext() if address else _without_core_log():
-            yield
-    finally:
-        ray.shutdown()
 
 
 def _authenticate_local() -> None:
@@ -113,7 +119,8 @@ def _errors_of_ours() -> Iterator[None]:
         while cause is not None:
             # Ray's wrapper is an instance of the wrapped error's class too, with its traceback.
             if isinstance(cause, FlowerrayError) and not isinstance(cause, RayError):
-                raise cause from None
+                message = str(cause).partition("\n")[0]  # Ray Data adds lines of advice
+                raise type(cause)(message) from None
             cause = getattr(cause, "cause", None) or cause.__cause__
         raise FlowerrayError(
             f"Ray failed: {_last_line(error)}; what is committed stays, "

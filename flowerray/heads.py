@@ -105,6 +105,7 @@ def article(data: TrainingData, epochs: int | None, seed: int, before: Progress 
         )
     valid = _batches(data.valid_features, data.valid_labels, data.classes, None)
     for epoch in range(before.epochs if before else 0, epochs or 20):
+        _seed_dropout(model, seed, epoch)
         train = _batches(data.features, data.labels, data.classes, (seed, epoch))
         history = model.fit(train, validation_data=valid, shuffle=False, verbose=0)
         yield {name: float(values[-1]) for name, values in history.history.items()}, model
@@ -136,6 +137,14 @@ def _accuracies(model: Any, data: TrainingData) -> dict[str, float]:
     train = predict(model, data.features).argmax(axis=1) == data.labels
     valid = predict(model, data.valid_features).argmax(axis=1) == data.valid_labels
     return {"accuracy": float(train.mean()), "val_accuracy": float(valid.mean())}
+
+
+def _seed_dropout(model: Any, seed: int, epoch: int) -> None:
+    """Give each epoch its own random numbers, which a saved model doesn't remember."""
+    for layer in model.layers:
+        if hasattr(layer, "seed_generator"):
+            # The second word counts steps; a million an epoch keeps epochs apart.
+            layer.seed_generator.state.assign(np.array([seed, epoch * 1_000_000], np.uint32))
 
 
 BATCH_SIZE = 25  # the article's

@@ -96,6 +96,7 @@ def _reports(
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.raise_original_map_exception = True  # else only its text comes back
     context.target_max_block_size = 1  # report each shard when it is done, not a task's all at once
     # A task is a few shards, so that reading runs on across their borders.
     shards_a_task = max(1, min(8, len(to_do) // (8 * actors)))

@@ -1,0 +1,209 @@
+"""Random kills of actors, nodes and drivers on a Ray cluster of several nodes on this machine.
+
+    python tests/chaos.py [--seeds 50] [--first-seed 0]
+
+Each seed labels the same pile of small drawn pictures while something is killed at random moments,
+runs the same command again until it ends well, and then checks: every row once, the labels of an
+undisturbed run, no file that a reader would not expect, and no more redone than was not committed.
+The base is `thumbnail`, so that the time goes into what is tested. Bounded: a seed that takes more
+than five minutes fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset
+from PIL import Image
+
+from flowerray.sample import draw_sample
+
+PICTURES, SHARD, ACTORS = 1500, 10, 2
+SECONDS_A_SEED = 300
+
+
+@dataclass
+class Outcome:
+    """What a seed did: the kills, the runs it took, the photographs that the last one computed."""
+
+    kills: list[str]
+    runs: int
+    redone: int
+
+
+class Chaos:
+    """A cluster of a head and two workers, a pile, a classifier, and the undisturbed labels."""
+
+    def __init__(self, directory: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.directory, self.pile = directory, directory / "pile"
+        self.classifier = directory / "classifier"
+        sample = draw_sample(directory / "sample", per_class=6)
+        for command in (
+            ("extract", sample.labelled, "--out", directory / "features", "--base", "thumbnail"),
+            ("train", directory / "features", "--out", self.classifier),
+        ):
+            subprocess.run(flowerray(*command), check=True, capture_output=True)
+        draw_pile(self.pile)
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(ACTORS)]
+        self.expected = self.undisturbed()
+
+    def close(self) -> None:
+        self.cluster.shutdown()
+
+    def label(self, out: Path) -> subprocess.Popen[str]:
+        command = flowerray(
+            *("label", self.pile, "--classifier", self.classifier, "--out", out, "--json"),
+            *("--address", self.cluster.address, "--actors", ACTORS, "--shard-size", SHARD),
+        )
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+        )
+
+    def undisturbed(self) -> dict[str, str]:
+        process = self.label(self.directory / "undisturbed")
+        _, errors = process.communicate(timeout=SECONDS_A_SEED)
+        assert process.returncode == 0, errors
+        return labels_of(self.directory / "undisturbed")
+
+    def seed(self, seed: int) -> Outcome:
+        """Run one seed; raises AssertionError where a promise is broken."""
+        chance = random.Random(seed)
+        out, kills, runs = self.directory / f"seed-{seed}", [], 0
+        deadline = time.monotonic() + SECONDS_A_SEED
+        planned = chance.choices(("actor", "node", "driver"), k=chance.randint(1, 3))
+        while True:
+            runs += 1
+            before = committed(out)
+            process = self.label(out)
+            while planned and process.poll() is None:
+                self.wait_for_a_moment(chance, out, process)
+                kills.append(self.kill(planned.pop(), chance, process))
+            output, errors = process.communicate(timeout=max(1, deadline - time.monotonic()))
+            if process.returncode == 0:
+                break
+            assert time.monotonic() < deadline, errors
+        redone = json.loads(output)["computed"]
+        total = len(self.expected)
+        # What was committed stays. Of the rest, a dead actor's shard in work is all that is lost.
+        assert redone <= total - before, (redone, total, before)
+        self.check(out)
+        return Outcome(kills, runs, redone)
+
+    def wait_for_a_moment(self, chance: random.Random, out: Path, process) -> None:
+        """A random wait, mostly into the time when shards are being written."""
+        share = chance.random()
+        end = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end:
+            if committed(out) >= share * len(self.expected) * 0.9 and chance.random() < 0.5:
+                return
+            time.sleep(0.02)
+
+    def kill(self, what: str, chance: random.Random, process) -> str:
+        if what == "driver":
+            os.killpg(process.pid, signal.SIGKILL)
+        elif what == "node":
+            node = self.workers.pop(chance.randrange(len(self.workers)))
+            self.cluster.remove_node(node, allow_graceful=False)
+            self.workers.append(self.cluster.add_node(num_cpus=1))
+        else:
+            actors = pids_of("ray::MapWorker")
+            if actors:
+                os.kill(chance.choice(actors), signal.SIGKILL)
+        return what
+
+    def check(self, out: Path) -> None:
+        verified = subprocess.run(
+            flowerray("verify", out, "--json"), capture_output=True, text=True, check=False
+        )
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert labels_of(out) == self.expected
+        names = {entry.name for entry in out.iterdir()}
+        assert names == {"run.json", "manifest", "shards"}, names
+        odd = [name for name in os.listdir(out / "shards") if not name.endswith(".parquet")]
+        assert not odd, odd
+
+
+def flowerray(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "flowerray.cli", *map(str, arguments)]
+
+
+def draw_pile(pile: Path) -> None:
+    pile.mkdir()
+    chance = np.random.default_rng(0)
+    for i in range(PICTURES):
+        coarse = Image.fromarray(chance.integers(0, 256, (6, 6, 3), np.uint8))
+        coarse.resize((160, 120), Image.Resampling.BICUBIC).save(pile / f"{i:05d}.jpg")
+    (pile / "broken.jpg").write_bytes(b"no picture")
+
+
+def committed(out: Path) -> int:
+    """Rows in committed shards."""
+    try:
+        shards = os.listdir(out / "shards")
+    except FileNotFoundError:
+        return 0
+    last = f"{PICTURES // SHARD * SHARD:012d}.parquet"
+    return sum(1 if name == last else SHARD for name in shards)
+
+
+def labels_of(out: Path) -> dict[str, str]:
+    table = pyarrow.dataset.dataset(out / "shards").to_table(columns=["uri", "label", "error"])
+    rows = table.to_pylist()
+    labels = {row["uri"]: row["label"] or row["error"] for row in rows}
+    assert len(labels) == len(rows)
+    return labels
+
+
+def pids_of(title: str) -> list[int]:
+    listing = subprocess.run(
+        ["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True
+    )
+    lines = (line.split(None, 1) for line in listing.stdout.splitlines())
+    return [int(pid) for pid, arguments in lines if arguments.startswith(title)]
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--seeds", type=int, default=50)
+    options.add_argument("--first-seed", type=int, default=0)
+    chosen = options.parse_args()
+    survived = 0
+    with tempfile.TemporaryDirectory(prefix="flowerray-chaos-") as directory:
+        chaos = Chaos(Path(directory))
+        try:
+            for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
+                started = time.monotonic()
+                try:
+                    outcome = chaos.seed(seed)
+                except (AssertionError, subprocess.TimeoutExpired) as error:
+                    print(f"seed {seed}: FAILED: {error}", flush=True)
+                    continue
+                survived += 1
+                print(
+                    f"seed {seed}: killed {', '.join(outcome.kills) or 'nothing'}; {outcome.runs} "
+                    f"runs, the last computed {outcome.redone} of {PICTURES + 1}; "
+                    f"{time.monotonic() - started:.0f} s",
+                    flush=True,
+                )
+        finally:
+            chaos.close()
+    print(f"{survived} of {chosen.seeds} seeds whole, with the labels of an undisturbed run")
+    return 0 if survived == chosen.seeds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""Killed, damaged, grown and poisoned: run the same command again and every row is there once."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from flowerray.classifier import load
+from flowerray.errors import FlowerrayError
+from flowerray.extract import extract
+from flowerray.label import label
+from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
+from flowerray.train import train
+from flowerray.verify import verify
+
+FAST = {"base": "thumbnail", "shard_size": 4}
+
+
+@pytest.fixture(scope="module")
+def classifier(sample, local_ray, tmp_path_factory):
+    """A poor but fast one, on thumbnails."""
+    here = tmp_path_factory.mktemp("fast")
+    extract(ExtractSettings(images=str(sample.labelled), out=str(here / "f"), **FAST))
+    train(TrainSettings(features=str(here / "f"), out=str(here / "c")))
+    return here / "c"
+
+
+@pytest.fixture
+def pile(sample, tmp_path):
+    shutil.copytree(sample.pile, tmp_path / "pile")
+    return tmp_path / "pile"
+
+
+@pytest.fixture
+def labelled(classifier, pile, local_ray, tmp_path):
+    """Label the pile again, with other options; returns the summary."""
+
+    def run(**options):
+        settings = LabelSettings(
+            images=str(pile),
+            classifier=str(classifier),
+            out=str(tmp_path / "labels"),
+            shard_size=4,
+            **options,
+        )
+        return label(settings)
+
+    return run
+
+
+def rows_of(out):
+    return pyarrow.dataset.dataset(out / "shards").to_table().sort_by("image_id").to_pylist()
+
+
+def test_only_missing_shards_are_done_again(labelled, tmp_path):
+    out = tmp_path / "labels"
+    assert labelled().computed == 34
+    whole = rows_of(out)
+    for name in ("000000000004.parquet", "000000000032.parquet"):
+        (out / "shards" / name).unlink()
+    verdict = verify(str(out))
+    assert (verdict.present, verdict.missing, verdict.whole) == (28, 6, False)
+    assert labelled().computed == 6
+    assert rows_of(out) == whole and verify(str(out)).whole
+    assert {entry.name for entry in out.iterdir()} == {"run.json", "manifest", "shards"}
+
+
+def test_append_labels_the_new_photographs_alone(labelled, pile, tmp_path):
+    out = tmp_path / "labels"
+    labelled()
+    before = rows_of(out)
+    for name in ("aaa.jpg", "zzz.jpg"):
+        shutil.copy(pile / "photo-0001.jpg", pile / name)
+    with pytest.raises(FlowerrayError, match="--append adds the new ones"):
+        labelled()
+    assert labelled(append=True).computed == 2
+    rows = rows_of(out)
+    assert rows[:34] == before
+    assert [os.path.basename(row["uri"]) for row in rows[34:]] == ["aaa.jpg", "zzz.jpg"]
+    assert [row["image_id"] for row in rows] == list(range(36))
+    assert labelled().computed == labelled(append=True).computed == 0
+    assert verify(str(out)).whole
+    (out / "shards" / "000000000034.parquet").unlink()
+    assert labelled().computed == 2 and rows_of(out) == rows
+
+
+def test_retry_rejected_tries_those_alone(labelled, pile, tmp_path):
+    out = tmp_path / "labels"
+    assert sum(labelled().rejected.values()) == 4
+    before = rows_of(out)
+    broken = next(row["uri"] for row in before if row["error"] == "empty")
+    shutil.copy(pile / "photo-0001.jpg", broken)
+    again = labelled(retry_rejected=True)
+    assert again.computed == 4 and sum(again.rejected.values()) == 3
+    after = rows_of(out)
+    assert [a for a, b in zip(after, before, strict=True) if a != b] == [
+        row for row in after if row["uri"] == broken
+    ]
+    assert verify(str(out)).whole
+
+
+def test_overwrite_starts_anew(labelled, tmp_path):
+    labelled()
+    with pytest.raises(FlowerrayError, match=r"top_k.*--overwrite"):
+        labelled(top_k=1)
+    assert labelled(top_k=1, overwrite=True).computed == 34
+    assert len(next(r for r in rows_of(tmp_path / "labels") if r["top_k"])["top_k"]) == 1
+
+
+def test_verify_names_what_is_wrong(labelled, tmp_path, command):
+    out = tmp_path / "labels"
+    labelled()
+    shards = out / "shards"
+    cut = shards / "000000000004.parquet"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    flipped = shards / "000000000008.parquet"
+    content = bytearray(flipped.read_bytes())
+    content[200] ^= 0xFF
+    flipped.write_bytes(content)
+    shutil.copy(shards / "000000000000.parquet", shards / "000000000001.parquet")
+    table = pq.read_table(shards / "000000000012.parquet")
+    twice = pa.concat_tables([table, table.slice(0, 1)])
+    pq.write_table(twice, shards / "000000000012.parquet")
+    other = table.replace_schema_metadata({"flowerray": "{}"})
+    pq.write_table(other, shards / "000000000016.parquet")
+    done = command("verify", out, "--json")
+    assert done.returncode == 1
+    verdict = json.loads(done.stdout)
+    assert verdict["doubled"] == 1 and verdict["missing"] == 12
+    assert verdict["damaged"] == ["shards/000000000004.parquet", "shards/000000000008.parquet"]
+    assert verdict["foreign"] == ["shards/000000000001.parquet", "shards/000000000016.parquet"]
+
+
+def test_a_killed_trainer_goes_on_at_its_last_epoch(sample, local_ray, command, tmp_path):
+    features, settled = tmp_path / "f", tmp_path / "settled"
+    extract(ExtractSettings(images=str(sample.labelled), out=str(features), **FAST))
+    options = ["train", str(features), "--recipe", "article", "--epochs", "30", "--out"]
+    train(TrainSettings(features=str(features), out=str(settled), recipe="article", epochs=30))
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowerray.cli", *options, str(out)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        process_group=0,
+    )
+    for line in process.stderr:
+        if "epoch 3:" in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    with pytest.raises(FlowerrayError, match="no classifier"):
+        load(str(out))
+    done = command(*options, out)
+    assert done.returncode == 0, done.stderr
+    assert "going on after epoch" in done.stderr
+    assert (out / "history.csv").read_text() == (settled / "history.csv").read_text()
+    assert not (out / "checkpoint").exists()
+
+
+@pytest.fixture
+def slow_pile(tmp_path):
+    """Enough work that a signal arrives in the midst of it."""
+    directory = tmp_path / "slow"
+    directory.mkdir()
+    chance = np.random.default_rng(0)
+    for i in range(600):
+        noise = Image.fromarray(chance.integers(0, 256, (40, 40, 3), np.uint8))
+        noise.resize((1600, 1200)).save(directory / f"{i:03d}.png", compress_level=0)
+    return directory
+
+
+def start(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "flowerray.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def wait_for_shards(out, process, count=1):
+    while process.poll() is None and len(list((out / "shards").glob("*.parquet"))) < count:
+        time.sleep(0.05)
+
+
+def test_control_c_ends_in_order_and_the_job_goes_on(slow_pile, tmp_path, command):
+    out = tmp_path / "features"
+    arguments = ("extract", slow_pile, "--out", out, "--base", "thumbnail", "--json")
+    process = start(*arguments)
+    wait_for_shards(out, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "flowerray: interrupted; run the same command again to go on"
+    assert "Traceback" not in errors
+    process = start(*arguments)
+    wait_for_shards(out, process, count=3)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    committed = verify(str(out)).present
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["computed"] == 600 - committed < 600
+    assert verify(str(out)).whole
+
+
+POISON = """
+import os
+from PIL import Image, ImageFile
+
+class Poison(ImageFile.ImageFile):
+    format = "POISON"
+    def _open(self):
+        os.kill(os.getpid(), 9)
+
+Image.register_open("POISON", Poison, lambda head: head.startswith(b"POISON"))
+"""
+
+
+def test_a_photograph_that_kills_its_process_is_rejected_alone(command, pile, classifier, tmp_path):
+    """The decoder that dies is a real one: a Pillow plugin that every process of the job loads."""
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "sitecustomize.py").write_text(POISON)
+    (pile / "photo-0010b.jpg").write_bytes(b"POISON")
+    out = tmp_path / "labels"
+    done = command(
+        *("label", pile, "--classifier", classifier, "--out", out, "--shard-size", 8, "--json"),
+        PYTHONPATH=str(tmp_path / "plugin"),
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["photographs"] == 35 and summary["rejected"]["crashed"] == 1
+    assert [os.path.basename(r["uri"]) for r in rows_of(out) if r["error"] == "crashed"] == [
+        "photo-0010b.jpg"
+    ]
+    assert verify(str(out)).whole
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_lost(small_disk, sample, command):
+    out = small_disk / "features"
+    arguments = ("extract", sample.labelled, "--out", out, "--base", "thumbnail", "--shard-size", 2)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(340_000))
+    done = command(*arguments)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("flowerray: can't write") and "No space left on device" in last
+    filler.unlink()
+    assert command(*arguments).returncode == 0
+    assert verify(str(out)).whole
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    done = command("extract", sample.labelled, "--out", small_disk / "other", "--base", "thumbnail")
+    assert done.returncode == 1 and "Read-only file system" in done.stderr.splitlines()[-1]
+
+
+def test_chaos_of_a_few_seeds(tmp_path):
+    from chaos import Chaos
+
+    chaos = Chaos(tmp_path)
+    try:
+        kills = [kill for seed in (0, 2) for kill in chaos.seed(seed).kills]
+    finally:
+        chaos.close()
+    assert kills
