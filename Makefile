@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DEMO ?= demo
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint chaos clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ demo: $(READY)  ## the whole way on a drawn sample set: weights, extract, train,
 
 test: $(READY)  ## every test
 	$(BIN)/python -m pytest
+
+chaos: $(READY)  ## fifty rounds of random kills on a cluster of three nodes, about 40 minutes
+	$(BIN)/python tests/chaos.py --seeds 50
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

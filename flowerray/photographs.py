@@ -131,9 +131,7 @@ def upright(image: ImageFile.ImageFile, size: int | None) -> Image.Image:
         ImageOps.exif_transpose(image, in_place=True)
         return _as_rgb(image)
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
-        message = str(error).partition("\n")[0] or type(error).__name__
-        reason = "truncated" if "truncated" in message or isinstance(error, EOFError) else "corrupt"
-        raise Rejected(reason, message) from None
+        raise _broken(error) from None
 
 
 def open_image(data: bytes, limits: Limits) -> ImageFile.ImageFile:
@@ -148,11 +146,17 @@ def open_image(data: bytes, limits: Limits) -> ImageFile.ImageFile:
     except UnidentifiedImageError:
         raise Rejected("not_an_image", _looks_like(data)) from None
     except Exception as error:
-        raise Rejected("corrupt", str(error).partition("\n")[0]) from None
+        raise _broken(error) from None
     width, height = image.size
     if width * height > limits.max_pixels:
         raise Rejected("too_large", f"{width}x{height} pixels; --max-megapixels is the limit")
     return image
+
+
+def _broken(error: Exception) -> Rejected:
+    message = str(error).partition("\n")[0] or type(error).__name__
+    truncated = "truncated" in message.lower() or isinstance(error, EOFError)
+    return Rejected("truncated" if truncated else "corrupt", message)
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -157,12 +157,11 @@ def test_manifest_rows_come_back_shard_by_shard(tmp_path, monkeypatch):
     monkeypatch.setattr(catalog, "ROWS_A_GROUP", 8)
     monkeypatch.setattr(catalog, "ROWS_A_PART", 32)
     root, folder = tree(tmp_path / "pile", a=41, b=36), Folder.at(tmp_path / "out")
-    manifest = catalog.write_manifest(
-        catalog.photographs_to_label(str(root)), folder, "manifest", 5
-    )
+    found = catalog.photographs_to_label(str(root))
+    manifest = catalog.Manifest((catalog.write_listing(found, folder, "manifest", 5),))
     assert manifest.rows == 77
     assert len(list((tmp_path / "out" / "manifest").iterdir())) == 3
-    tables = [catalog.read_shard(folder, shard) for shard in manifest.shards()]
+    tables = [catalog.read_shard(folder, manifest, shard) for shard in manifest.shards()]
     rows = pa.concat_tables(tables)
     assert rows["image_id"].to_pylist() == list(range(77))
     assert rows["uri"].to_pylist() == [str(p) for p in sorted(root.rglob("*.jpg"))]
@@ -173,7 +172,7 @@ def test_the_fingerprint_names_the_photographs(tmp_path):
 
     def fingerprint(name):
         batches = catalog.photographs_to_label(str(root))
-        return catalog.write_manifest(batches, out, name, None).fingerprint
+        return catalog.write_listing(batches, out, name, None).fingerprint
 
     first = fingerprint("one")
     assert fingerprint("two") == first
