@@ -13,6 +13,7 @@ import io
 import json
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,22 @@ from flowerray.errors import FlowerrayError
 
 FORMAT = 1
 # A head is made of these alone; anything else in head.keras could run code of a stranger's.
-LAYERS = frozenset(
+OBJECTS = frozenset(
     {
-        "Activation",
-        "BatchNormalization",
-        "Concatenate",
-        "Dense",
-        "Dropout",
-        "Flatten",
-        "GlobalAveragePooling2D",
-        "GlobalMaxPooling2D",
-        "InputLayer",
-        "Normalization",
-        "Rescaling",
-        "UnitNormalization",
+        "None.__keras_tensor__",
+        "keras.DTypePolicy",
+        "keras.initializers.GlorotUniform",
+        "keras.initializers.Ones",
+        "keras.initializers.Zeros",
+        "keras.layers.Activation",
+        "keras.layers.BatchNormalization",
+        "keras.layers.Dense",
+        "keras.layers.Dropout",
+        "keras.layers.Flatten",
+        "keras.layers.GlobalAveragePooling2D",
+        "keras.layers.InputLayer",
+        "keras.layers.Rescaling",
+        "keras.layers.UnitNormalization",
     }
 )
 
@@ -105,7 +108,7 @@ def open_head(head: bytes, compile: bool = False) -> Any:
 
 
 def head_bytes(model: Any) -> bytes:
-    """`model` in Keras' own format."""
+    """`model` in Keras' own format, with its optimizer's state if it has one."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "head.keras"
         model.save(path)
@@ -118,12 +121,25 @@ def _check_layers(directory: str, head: bytes) -> None:
             config = json.loads(archive.read("config.json"))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise FlowerrayError(f"{directory}/head.keras is no Keras model: {error}") from None
-    layers = config.get("config", {}).get("layers", [])
-    classes = {layer.get("class_name") for layer in layers} | {config.get("class_name")}
-    strange = classes - LAYERS - {"Functional", "Sequential"}
-    foreign = {layer.get("module") for layer in layers if layer.get("registered_name")} - {None}
-    if strange or {m for m in foreign if not str(m).startswith("keras.")}:
+    strange = sorted({name for name in _objects_in(config["config"]) if name not in OBJECTS})
+    if config.get("class_name") not in ("Functional", "Sequential"):
+        strange.insert(0, str(config.get("class_name")))
+    if strange:
         raise FlowerrayError(
-            f"{directory}/head.keras holds {', '.join(sorted(map(str, strange or foreign)))}, "
-            "which no recipe of flowerray makes: refused, since it could run code"
+            f"{directory}/head.keras holds {', '.join(strange)}, which no recipe of flowerray "
+            "makes: refused, since it could run code"
         )
+
+
+def _objects_in(config: Any) -> Iterator[str]:
+    """Everything that loading `config` would make, as ``module.class``, at any depth."""
+    if isinstance(config, dict):
+        if "class_name" in config:
+            registered = config.get("registered_name")
+            kind = registered or f"{config.get('module')}.{config['class_name']}"
+            yield str(kind)
+        for value in config.values():
+            yield from _objects_in(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _objects_in(value)

@@ -117,6 +117,15 @@ RECIPES: dict[str, Callable[[TrainingData, int | None, int, Progress | None], Ep
 }
 
 
+def without_optimizer(model: Any) -> Any:
+    """A copy of `model` that can only predict; Adam's state is twice as large as the model."""
+    import keras
+
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def predict(model: Any, features: np.ndarray) -> np.ndarray:
     """Probabilities float32 (n, classes) for float16 features that may be larger than memory."""
     chunks = (features[i : i + 512].astype(np.float32) for i in range(0, len(features), 512))

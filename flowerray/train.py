@@ -267,7 +267,7 @@ def _save(
         for i in np.flatnonzero(predicted != truth)
     ]
     mistakes.sort(key=lambda mistake: -mistake["confidence"])
-    head = classifier.head_bytes(model)
+    head = classifier.head_bytes(heads.without_optimizer(model))
     about = {
         "format": classifier.FORMAT,
         "classes": loaded.classes,

@@ -1,0 +1,136 @@
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from flowerray import classifier
+from flowerray.errors import FlowerrayError
+from flowerray.heads import RECIPES, TrainingData, predict, without_optimizer
+
+MARK = "/tmp/flowerray-a-strangers-code-ran"
+
+
+@pytest.fixture(scope="module")
+def data():
+    chance = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    features = chance.gamma(1.0, 1.0, (60, 2, 2, 8)).astype(np.float16)
+    features[np.arange(60), :, :, labels] += 2
+    return TrainingData(features[:48], labels[:48], features[48:], labels[48:], 3)
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def model(request, data):
+    *_, (_, fitted) = RECIPES[request.param](data, 3, 0, None)
+    return fitted
+
+
+SPEC = {
+    "base": "vgg16",
+    "layer": None,
+    "input_size": 224,
+    "preparation": "vgg",
+    "resize": "bilinear-dct",
+    "precision": "float32",
+    "engine": "keras",
+    "weights": "imagenet",
+    "weights_sha256": "0" * 64,
+}
+
+
+def written(directory, head):
+    directory.mkdir()
+    (directory / "head.keras").write_bytes(head)
+    about = {
+        "format": classifier.FORMAT,
+        "classes": ["a", "b", "c"],
+        "feature_shape": [2, 2, 8],
+        "base_spec": SPEC,
+        "head_sha256": hashlib.sha256(head).hexdigest(),
+    }
+    (directory / "classifier.json").write_text(json.dumps(about))
+    return str(directory)
+
+
+def test_a_head_comes_back_as_it_was(model, data, tmp_path):
+    head = classifier.head_bytes(without_optimizer(model))
+    loaded = classifier.load(written(tmp_path / "c", head))
+    assert loaded.classes == ["a", "b", "c"] and loaded.feature_shape == (2, 2, 8)
+    again = classifier.open_head(loaded.head)
+    np.testing.assert_allclose(
+        predict(again, data.features), predict(model, data.features), atol=1e-6
+    )
+
+
+def test_two_classes_are_learned_as_well(data):
+    two = data.labels < 2
+    pair = TrainingData(data.features[two], data.labels[two], data.features, data.labels, 2)
+    *_, (numbers, model) = RECIPES["logistic"](pair, None, 0, None)
+    assert numbers["accuracy"] > 0.9
+    np.testing.assert_allclose(predict(model, pair.features).sum(axis=1), 1, atol=1e-5)
+
+
+def strangers(kind):
+    import keras
+
+    def run(x):
+        open(MARK, "w").close()
+        return x
+
+    features = keras.Input((2, 2, 8))
+    flat = keras.layers.Flatten()(features)
+    if kind == "lambda":
+        flat = keras.layers.Lambda(run, output_shape=(32,))(flat)
+    elif kind == "nested lambda":
+        inner = keras.Input((32,))
+        flat = keras.Model(inner, keras.layers.Lambda(run, output_shape=(32,))(inner))(flat)
+    elif kind == "custom layer":
+
+        @keras.saving.register_keras_serializable("stranger")
+        class Own(keras.layers.Dense):
+            pass
+
+        flat = Own(3)(flat)
+    return keras.Model(features, keras.layers.Dense(3)(flat))
+
+
+@pytest.mark.parametrize("kind", ["lambda", "nested lambda", "custom layer"])
+def test_a_strangers_code_is_refused(kind, tmp_path):
+    head = classifier.head_bytes(strangers(kind))
+    with pytest.raises(FlowerrayError, match="refused, since it could run code"):
+        classifier.load(written(tmp_path / "c", head))
+    assert not os.path.exists(MARK)
+
+
+class Pickled:
+    def __reduce__(self):
+        return (open, (MARK, "w"))
+
+
+def test_a_pickled_object_is_refused(tmp_path):
+    with pytest.raises(FlowerrayError, match="is no Keras model"):
+        classifier.load(written(tmp_path / "c", pickle.dumps(Pickled())))
+    with zipfile.ZipFile(tmp_path / "head.zip", "w") as archive:
+        archive.writestr("config.json", pickle.dumps(Pickled()))
+    with pytest.raises(FlowerrayError, match="is no Keras model"):
+        classifier.load(written(tmp_path / "d", (tmp_path / "head.zip").read_bytes()))
+    assert not os.path.exists(MARK)
+
+
+def test_a_damaged_classifier_is_told(model, tmp_path):
+    directory = tmp_path / "c"
+    written(directory, classifier.head_bytes(model))
+    (directory / "head.keras").write_bytes(b"other")
+    with pytest.raises(FlowerrayError, match="not the head that"):
+        classifier.load(str(directory))
+    (directory / "classifier.json").write_text("{")
+    with pytest.raises(FlowerrayError, match="can't be read"):
+        classifier.load(str(directory))
+    shutil.rmtree(directory)
+    with pytest.raises(FlowerrayError, match="no classifier in"):
+        classifier.load(str(directory))
