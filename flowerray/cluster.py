@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 
 from flowerray.errors import FlowerrayError
@@ -55,16 +55,16 @@ def connection(address: str | None) -> Iterator[None]:
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray Data tells its plan on each run
-    with redirect_stdout(sys.stderr), _errors_of_ours():  # Ray tells of retries on stdout
-        if ray.is_initialized():
-            yield
-            return
-        _connect(address)
-        try:
-            with nullcontext() if address else _without_core_log():
-                yield
-        finally:
-            ray.shutdown()
+    with ExitStack() as stack:
+        nested = ray.is_initialized()
+        if not nested and not address:
+            stack.enter_context(_without_core_log())
+        stack.enter_context(redirect_stdout(sys.stderr))  # where Ray tells of retries
+        stack.enter_context(_errors_of_ours())
+        if not nested:
+            _connect(address)
+            stack.callback(ray.shutdown)
+        yield
 
 
 def _connect(address: str | None) -> None:

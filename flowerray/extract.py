@@ -21,13 +21,14 @@ from flowerray.settings import ExtractSettings
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """What an extraction did. `computed` are those of this run, the rest was there;
-    `rejected` counts by reason; `seconds` leave the start-up out."""
+    """What an extraction did. `rejected` counts by reason; the rest is of this run alone, see
+    ``flowerray.inference.Timing``."""
 
     out: str
     photographs: int
     rejected: dict[str, int]
     computed: int
+    redone: int
     startup_seconds: float
     seconds: float
     actors: int

@@ -47,10 +47,11 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Timing:
-    """Photographs computed now, seconds until the first actor was ready and of the work after that,
-    and the actors."""
+    """Photographs computed now; those of them in shards that an actor was computing when it was
+    killed; seconds until the first actor was ready and of the work after that; the actors."""
 
     computed: int
+    redone: int
     startup_seconds: float
     seconds: float
     actors: int
@@ -68,7 +69,7 @@ def run(
     to_do = output.to_do()
     rows = sum(shard.rows for shard in to_do)
     progress = Progress(what, output.manifest.rows, output.manifest.rows - rows)
-    actors, computed = 0, 0
+    actors, computed, redone = 0, 0, 0
     if to_do:
         with cluster.connection(settings.address):
             plan = cluster.plan(settings)
@@ -77,9 +78,10 @@ def run(
                 progress.ready(time.time() - report["actor_ready"])
                 progress.add(report["photographs"], report["rejected"])
                 computed += report["computed"]
+                redone += report["redone"]
         output.folder.clear("tmp")
         output.folder.clear("attempts")
-    return Timing(computed, *progress.finish(), actors)
+    return Timing(computed, redone, *progress.finish(), actors)
 
 
 def _reports(
@@ -128,7 +130,13 @@ class ShardWork:
 
     rows: pa.Table
     kept: pa.Table | None
-    isolate: bool
+    attempt: int
+    computed_before: bool
+
+    @property
+    def isolate(self) -> bool:
+        """Whether to read each photograph in a process of its own."""
+        return self.attempt > ATTEMPTS_TOGETHER
 
 
 class ShardActor:
@@ -144,6 +152,7 @@ class ShardActor:
         self.ahead = 2 * plan.batch_size + plan.threads
         self.threads = ThreadPoolExecutor(plan.threads, thread_name_prefix="decode")
         self.isolated = IsolatedReader()
+        output.folder.file("attempts").mkdir(exist_ok=True)
         self.compute = work.open(ray.get(weights), plan.threads)
         self.ready = time.time()
 
@@ -155,20 +164,23 @@ class ShardActor:
         work = {shard: left for shard, left in found if left is not None}
         decoded = self._decoded_ahead(work)
         for shard in asked:
-            done, rejected = 0, 0
+            done, redone, rejected = 0, 0, 0
             if shard in work:
                 rows, kept = work[shard].rows, work[shard].kept
+                self._mark(shard).write_text(f"{work[shard].attempt} computing")
                 outcomes = self._computed(islice(decoded, len(rows)))
                 table = self.work.table(rows, outcomes)
                 if kept is not None:
                     table = pa.concat_tables([kept, table]).sort_by("image_id")
                 shards.write_shard(self.output, shard, table)
-                self._attempts(shard).unlink(missing_ok=True)
+                self._mark(shard).unlink(missing_ok=True)
                 done = len(rows)
+                redone = done if work[shard].computed_before else 0
                 rejected = sum(isinstance(outcome, Rejected) for outcome in outcomes)
             yield {
                 "photographs": [shard.rows],
                 "computed": [done],
+                "redone": [redone],
                 "rejected": [rejected],
                 "actor_ready": [self.ready],
             }
@@ -185,24 +197,27 @@ class ShardActor:
             rows = rows.filter(pc.is_valid(there["error"]))
             # What changed since it was listed is taken as it is now.
             rows = rows.set_column(4, rows.schema.field("size"), pa.nulls(len(rows), pa.int64()))
-        return ShardWork(rows, kept, self._attempted(shard) >= ATTEMPTS_TOGETHER)
+        attempts, computing = self._marked(shard)
+        return ShardWork(rows, kept, attempts + 1, computing)
 
-    def _attempts(self, shard: Shard) -> Path:
+    def _mark(self, shard: Shard) -> Path:
+        """A file that tells a later try how far earlier ones came: their number, and whether the
+        last had begun to compute. It is a hint, so it need not survive a power cut."""
         return self.output.folder.file(f"attempts/{shard.first_row:012d}")
 
-    def _attempted(self, shard: Shard) -> int:
+    def _marked(self, shard: Shard) -> tuple[int, bool]:
         try:
-            return int(self._attempts(shard).read_text())
+            attempts, _, computing = self._mark(shard).read_text().partition(" ")
+            return int(attempts), bool(computing)
         except (FileNotFoundError, ValueError):
-            return 0
+            return 0, False
 
     def _decoded_ahead(self, work: dict[Shard, ShardWork]) -> Iterator[Outcome]:
         """Every row's pixels or rejection, in order, with a few batches always in the making."""
         spec, limits = self.work.spec, self.limits
         window: deque[Future[Outcome]] = deque()
         for shard, left in work.items():
-            attempt = self._attempted(shard) + 1
-            self.output.folder.write(f"attempts/{shard.first_row:012d}", str(attempt).encode())
+            self._mark(shard).write_text(f"{left.attempt}")
             sizes = left.rows["size"].to_pylist()
             for uri, size in zip(left.rows["uri"].to_pylist(), sizes, strict=True):
                 if left.isolate:

@@ -31,15 +31,15 @@ GALLERY_PHOTOGRAPHS = 25
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What a labelling did. `computed` are those of this run, the rest was
-    there; `labels` counts by class, `rejected` by reason; `seconds` leave the
-    start-up out."""
+    """What a labelling did. `labels` counts by class, `rejected` by reason; the rest is of this run
+    alone, see ``flowerray.inference.Timing``."""
 
     out: str
     photographs: int
     labels: dict[str, int]
     rejected: dict[str, int]
     computed: int
+    redone: int
     startup_seconds: float
     seconds: float
     actors: int

@@ -29,16 +29,18 @@ from PIL import Image
 
 from flowerray.sample import draw_sample
 
-PICTURES, SHARD, ACTORS = 1500, 10, 2
+PICTURES, SHARD, BATCH, ACTORS = 1500, 10, 5, 2
 SECONDS_A_SEED = 300
 
 
 @dataclass
 class Outcome:
-    """What a seed did: the kills, the runs it took, the photographs that the last one computed."""
+    """What a seed did: the kills, the runs it took, and of the last one the photographs that it
+    computed, and how many of these a killed actor had been computing."""
 
     kills: list[str]
     runs: int
+    computed: int
     redone: int
 
 
@@ -68,6 +70,7 @@ class Chaos:
         command = flowerray(
             *("label", self.pile, "--classifier", self.classifier, "--out", out, "--json"),
             *("--address", self.cluster.address, "--actors", ACTORS, "--shard-size", SHARD),
+            *("--batch-size", BATCH),
         )
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
@@ -96,12 +99,12 @@ class Chaos:
             if process.returncode == 0:
                 break
             assert time.monotonic() < deadline, errors
-        redone = json.loads(output)["computed"]
-        total = len(self.expected)
-        # What was committed stays. Of the rest, a dead actor's shard in work is all that is lost.
-        assert redone <= total - before, (redone, total, before)
+        summary = json.loads(output)
+        # What was committed stays; of the rest, each actor redoes at most the shard it was at.
+        assert summary["computed"] <= len(self.expected) - before, (summary, before)
+        assert summary["redone"] <= len(kills) * ACTORS * SHARD, (summary, kills)
         self.check(out)
-        return Outcome(kills, runs, redone)
+        return Outcome(kills, runs, summary["computed"], summary["redone"])
 
     def wait_for_a_moment(self, chance: random.Random, out: Path, process) -> None:
         """A random wait, mostly into the time when shards are being written."""
@@ -195,8 +198,8 @@ def main() -> int:
                 survived += 1
                 print(
                     f"seed {seed}: killed {', '.join(outcome.kills) or 'nothing'}; {outcome.runs} "
-                    f"runs, the last computed {outcome.redone} of {PICTURES + 1}; "
-                    f"{time.monotonic() - started:.0f} s",
+                    f"runs, the last computed {outcome.computed} of {PICTURES + 1}, "
+                    f"{outcome.redone} of them again; {time.monotonic() - started:.0f} s",
                     flush=True,
                 )
         finally:
