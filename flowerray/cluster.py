@@ -8,14 +8,19 @@ import os
 import secrets
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 
 from flowerray.errors import FlowerrayError
+from flowerray.progress import say
 from flowerray.settings import InferenceSettings
 
 DECODE_THREADS_A_GPU = 8
+HEAD_CHECK_SECONDS = 5
+HEAD_LOST_SECONDS = 40  # a head with external storage may come back; Ray itself waits 60
 OBJECT_STORE_BYTES = 512 << 20  # a local Ray carries weights and one row a shard, no pixels
 
 
@@ -57,13 +62,15 @@ def connection(address: str | None) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray Data tells its plan on each run
     with ExitStack() as stack:
         nested = ray.is_initialized()
-        if not nested and not address:
+        if not nested:
             stack.enter_context(_without_core_log())
         stack.enter_context(redirect_stdout(sys.stderr))  # where Ray tells of retries
         stack.enter_context(_errors_of_ours())
         if not nested:
             _connect(address)
             stack.callback(ray.shutdown)
+            if address:
+                stack.enter_context(_watched_head(ray.get_runtime_context().gcs_address))
         yield
 
 
@@ -105,6 +112,33 @@ def _check_answers(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def _watched_head(address: str) -> Iterator[None]:
+    """While the block runs, notice that the cluster's head is gone, and end with a line that says
+    so. Ray's own core would end this process a little later (after 60 s), from C++, without one."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        last_answer = time.monotonic()
+        while not ended.wait(HEAD_CHECK_SECONDS):
+            try:
+                _check_answers(address)
+                last_answer = time.monotonic()
+            except OSError:
+                if time.monotonic() - last_answer > HEAD_LOST_SECONDS and not ended.is_set():
+                    say(
+                        f"flowerray: the Ray head at {address} was lost; what is committed stays: "
+                        "start the cluster, then run the same command again to go on"
+                    )
+                    os._exit(1)
+
+    threading.Thread(target=watch, name="head-watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 @contextmanager

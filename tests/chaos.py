@@ -94,7 +94,8 @@ class Chaos:
             process = self.label(out)
             while planned and process.poll() is None:
                 self.wait_for_a_moment(chance, out, process)
-                kills.append(self.kill(planned.pop(), chance, process))
+                if process.poll() is None:
+                    kills.append(self.kill(planned.pop(), chance, process))
             output, errors = process.communicate(timeout=max(1, deadline - time.monotonic()))
             if process.returncode == 0:
                 break
