@@ -167,13 +167,14 @@ class ShardActor:
             done, redone, rejected = 0, 0, 0
             if shard in work:
                 rows, kept = work[shard].rows, work[shard].kept
-                self._mark(shard).write_text(f"{work[shard].attempt} computing")
+                self._mark(shard, "computing").touch()
                 outcomes = self._computed(islice(decoded, len(rows)))
                 table = self.work.table(rows, outcomes)
                 if kept is not None:
                     table = pa.concat_tables([kept, table]).sort_by("image_id")
                 shards.write_shard(self.output, shard, table)
-                self._mark(shard).unlink(missing_ok=True)
+                for step in ("tried", "computing"):
+                    self._mark(shard, step).unlink(missing_ok=True)
                 done = len(rows)
                 redone = done if work[shard].computed_before else 0
                 rejected = sum(isinstance(outcome, Rejected) for outcome in outcomes)
@@ -197,27 +198,27 @@ class ShardActor:
             rows = rows.filter(pc.is_valid(there["error"]))
             # What changed since it was listed is taken as it is now.
             rows = rows.set_column(4, rows.schema.field("size"), pa.nulls(len(rows), pa.int64()))
-        attempts, computing = self._marked(shard)
-        return ShardWork(rows, kept, attempts + 1, computing)
+        computing = self._mark(shard, "computing").exists()
+        return ShardWork(rows, kept, self._attempts(shard) + 1, computing)
 
-    def _mark(self, shard: Shard) -> Path:
-        """A file that tells a later try how far earlier ones came: their number, and whether the
-        last had begun to compute. It is a hint, so it need not survive a power cut."""
-        return self.output.folder.file(f"attempts/{shard.first_row:012d}")
+    def _mark(self, shard: Shard, step: str) -> Path:
+        """A file that tells a later try how far an earlier one came: "tried" holds the number of
+        tries, "computing" is there once the last began to compute. They are hints, so they need
+        not survive a power cut."""
+        return self.output.folder.file(f"attempts/{shard.first_row:012d}.{step}")
 
-    def _marked(self, shard: Shard) -> tuple[int, bool]:
+    def _attempts(self, shard: Shard) -> int:
         try:
-            attempts, _, computing = self._mark(shard).read_text().partition(" ")
-            return int(attempts), bool(computing)
+            return int(self._mark(shard, "tried").read_text())
         except (FileNotFoundError, ValueError):
-            return 0, False
+            return 0
 
     def _decoded_ahead(self, work: dict[Shard, ShardWork]) -> Iterator[Outcome]:
         """Every row's pixels or rejection, in order, with a few batches always in the making."""
         spec, limits = self.work.spec, self.limits
         window: deque[Future[Outcome]] = deque()
         for shard, left in work.items():
-            self._mark(shard).write_text(f"{left.attempt}")
+            self._mark(shard, "tried").write_text(f"{left.attempt}")
             sizes = left.rows["size"].to_pylist()
             for uri, size in zip(left.rows["uri"].to_pylist(), sizes, strict=True):
                 if left.isolate:

@@ -150,7 +150,7 @@ def draw_pile(pile: Path) -> None:
     chance = np.random.default_rng(0)
     for i in range(PICTURES):
         coarse = Image.fromarray(chance.integers(0, 256, (6, 6, 3), np.uint8))
-        coarse.resize((160, 120), Image.Resampling.BICUBIC).save(pile / f"{i:05d}.jpg")
+        coarse.resize((800, 600), Image.Resampling.BICUBIC).save(pile / f"{i:05d}.jpg")
     (pile / "broken.jpg").write_bytes(b"no picture")
 
 

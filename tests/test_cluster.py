@@ -14,8 +14,11 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
+from flowerray.verify import verify
+
 RAY = str(Path(sys.executable).parent / "ray")
 DASHBOARD_PORT = 8299
+RAY_DIRECTORY = "/tmp/flowerray-test-ray"
 
 
 def labels_of(out):
@@ -65,7 +68,7 @@ def cluster(tmp_path):
         "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{DASHBOARD_PORT}",
     }
     options = ["--head", "--block", "--num-cpus=2", "--port=6399", "--include-dashboard=true"]
-    options += [f"--dashboard-port={DASHBOARD_PORT}", "--temp-dir=/tmp/flowerray-test-ray"]
+    options += [f"--dashboard-port={DASHBOARD_PORT}", f"--temp-dir={RAY_DIRECTORY}"]
     with open(tmp_path / "ray.log", "wb") as log:
         head = subprocess.Popen(
             [RAY, "start", *options],
@@ -116,6 +119,32 @@ def test_jobs_on_a_cluster_give_the_labels_of_local_mode(command, sample, tmp_pa
     done = command("label", sample.pile, "--classifier", classifier, "--out", local)
     assert done.returncode == 0, done.stderr
     assert labels_of(labels) == labels_of(local)
+
+
+def test_a_head_that_is_lost_ends_the_job_with_a_line_that_says_so(sample, tmp_path, cluster):
+    out = tmp_path / "features"
+    arguments = ("extract", sample.labelled, "--out", out, "--shard-size", 2, "--actors", 1)
+    environment = {k: v for k, v in cluster.items() if k != "RAY_API_SERVER_ADDRESS"}
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "flowerray.cli",
+            *map(str, arguments),
+            "--address",
+            "127.0.0.1:6399",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    while process.poll() is None and not list((out / "shards").glob("*.parquet")):
+        time.sleep(0.1)
+    subprocess.run(["pkill", "-9", "-f", f"gcs_server.*{RAY_DIRECTORY}"], check=True)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "head" in errors.splitlines()[-1] and "run the same command again" in errors
+    assert verify(str(out)).present > 0
 
 
 def test_cluster_yaml_passes_rays_own_checks():

@@ -181,13 +181,13 @@ def slow_pile(tmp_path):
     return directory
 
 
-def start(*arguments, **environment):
+def start(*arguments, start_new_session=False):
     return subprocess.Popen(
         [sys.executable, "-m", "flowerray.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **environment},
+        start_new_session=start_new_session,
     )
 
 
@@ -216,6 +216,26 @@ def test_control_c_ends_in_order_and_the_job_goes_on(slow_pile, tmp_path, comman
     done = command(*arguments)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["computed"] == 600 - committed < 600
+    assert verify(str(out)).whole
+
+
+def test_a_kill_loses_no_more_than_the_shard_being_computed(slow_pile, tmp_path, command):
+    out, shard = tmp_path / "features", 40
+    arguments = ("extract", slow_pile, "--out", out, "--base", "thumbnail", "--json")
+    arguments += ("--shard-size", shard, "--actors", 2)
+    process = start(*arguments, start_new_session=True)
+    wait_for_shards(out, process)
+    while not list((out / "attempts").glob("*.computing")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    time.sleep(5)  # actors that outlive their driver for a moment may still commit
+    committed = verify(str(out)).present
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["computed"] == 600 - committed
+    assert 0 < summary["redone"] <= 2 * shard
     assert verify(str(out)).whole
 
 
