@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
-import platform
 import shutil
 import statistics
 from pathlib import Path
 
-from flowerray.cluster import available_cpus, connection
+from flowerray import hardware
+from flowerray.cluster import connection
 from flowerray.extract import extract
 from flowerray.settings import ExtractSettings, TrainSettings
 from flowerray.train import TrainSummary, train
@@ -61,11 +60,8 @@ def main() -> None:
 
 def machine() -> str:
     """The processor and how many CPUs of it."""
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
-    return f"{available_cpus()} CPUs, {model}"
+    here = hardware.here()
+    return f"{here.cpus} CPUs, {here.processor}"
 
 
 if __name__ == "__main__":

@@ -122,7 +122,8 @@ class BaseSpec:
     """How features are made of pixels: whatever changes a feature is in here.
 
     It travels with every feature shard and every classifier, so that a head never meets features
-    of another make.
+    of another make. `pool` "avg" averages the map; `calibration` is the SHA-256 of the quantised
+    model that int8 features are made with, which lies beside them.
     """
 
     base: str
@@ -134,6 +135,8 @@ class BaseSpec:
     engine: str
     weights: str
     weights_sha256: str
+    pool: str | None = None
+    calibration: str | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -97,16 +97,6 @@ def load(directory: str) -> Classifier:
     return classifier
 
 
-def open_head(head: bytes, compile: bool = False) -> Any:
-    """The Keras model in `head`, loaded in Keras' safe mode; with `compile`, ready to train on."""
-    import keras
-
-    with tempfile.NamedTemporaryFile(suffix=".keras") as file:
-        file.write(head)
-        file.flush()
-        return keras.saving.load_model(file.name, compile=compile, safe_mode=True)
-
-
 def head_bytes(model: Any) -> bytes:
     """`model` in Keras' own format, with its optimizer's state if it has one."""
     with tempfile.TemporaryDirectory() as directory:

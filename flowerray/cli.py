@@ -21,9 +21,11 @@ from typing import Any
 from flowerray import __version__
 from flowerray.errors import FlowerrayError
 from flowerray.settings import (
+    ClusterSettings,
     EvaluateSettings,
     ExtractSettings,
     LabelSettings,
+    PlanSettings,
     RunSettings,
     SampleSettings,
     Settings,
@@ -97,6 +99,18 @@ def _weights(settings: WeightsSettings) -> Any:
         return weights.in_cache()
     found = weights.fetch(settings.base, Path(settings.file) if settings.file else None, say)
     return {"base": settings.base, "source": found.source, "sha256": found.sha256}
+
+
+def _plan(settings: PlanSettings) -> Any:
+    from flowerray.doctor import plan
+
+    return plan(settings)
+
+
+def _doctor(settings: ClusterSettings) -> Any:
+    from flowerray.doctor import diagnose
+
+    return diagnose(settings)
 
 
 def _bases(settings: Settings) -> Any:
@@ -192,6 +206,29 @@ def _weights_text(done: Any) -> str:
     )
 
 
+def _plan_text(done: Any) -> str:
+    lines = [
+        f"{g['actors']} actors on {g['device'].upper()}s, each with {g['cpus']:g} CPUs"
+        f"{' and a GPU' if g['gpus'] else ''}, {g['threads']} threads, "
+        f"batches of {g['batch_size']} photographs"
+        for g in done.groups
+    ]
+    return "\n".join([*lines, f"--precision auto is {done.precision}"])
+
+
+def _doctor_text(done: Any) -> str:
+    lines = []
+    for node in done.nodes:
+        able = [name for name in ("bfloat16", "int8", "openvino") if node[name]]
+        lines += [
+            f"{node['address']}: {node['processor']}, {node['ray_cpus']} CPUs and "
+            f"{node['ray_gpus']} GPUs for Ray, {node['memory_bytes'] / 2**30:.0f} GiB",
+            f"  has {', '.join([*able, *node['gpus']]) or 'float32 alone'}",
+        ]
+    lines.append(f"weights cached here: {', '.join(done.weights) or 'none'}")
+    return "\n".join([*lines, *(f"limit: {limit}" for limit in done.limits)])
+
+
 def _bases_text(done: Any) -> str:
     lines = [f"{'base':<20}{'input':>9}  preparation"]
     for name, base in done.items():
@@ -274,6 +311,20 @@ COMMANDS: dict[str, Command] = {
             "flowerray weights fetch --file vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "flowerray weights show",
         ),
+    ),
+    "plan": Command(
+        "show the actors that a job would start",
+        PlanSettings,
+        _plan,
+        _plan_text,
+        ("flowerray plan", "flowerray plan --address auto --actors 8"),
+    ),
+    "doctor": Command(
+        "say what the machine or cluster can do, and what limits it",
+        ClusterSettings,
+        _doctor,
+        _doctor_text,
+        ("flowerray doctor", "flowerray doctor --address 10.0.0.5:6379 --json"),
     ),
     "bases": Command(
         "list the pretrained bases",

@@ -10,29 +10,58 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from flowerray import hardware
 from flowerray.errors import FlowerrayError
 from flowerray.progress import say
-from flowerray.settings import InferenceSettings
+from flowerray.settings import PlanSettings
 
-DECODE_THREADS_A_GPU = 8
+DECODE_THREADS_A_GPU = 8  # where no GPU node has started yet
+THREADS = 1  # of an actor on CPUs: without a barrier between threads none of them waits
+MOST_THREADS = 4
+ACTOR_BYTES = 2 << 30  # what an actor may take; see docs/benchmarks.md
 HEAD_CHECK_SECONDS = 5
 HEAD_LOST_SECONDS = 40  # a head with external storage may come back; Ray itself waits 60
 OBJECT_STORE_BYTES = 512 << 20  # a local Ray carries weights and one row a shard, no pixels
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What runs where: `actors` of them, each with these resources of Ray and these threads."""
+Result = TypeVar("Result")
 
+
+@dataclass(frozen=True)
+class Group:
+    """Alike actors: each gets these resources of Ray, so many threads to decode with and, on CPUs,
+    to compute with, and computes photographs `batch_size` at a time."""
+
+    device: str
     actors: int
     cpus: float
-    gpus: float
+    gpus: int
     threads: int
     batch_size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What runs where: at most one group on GPUs and one on CPUs, in this order."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def actors(self) -> int:
+        """Actors of all groups."""
+        return sum(group.actors for group in self.groups)
+
+    def group_of_this_actor(self) -> Group:
+        """The group of the actor that asks."""
+        import ray
+
+        has_gpu = ray.get_runtime_context().get_assigned_resources().get("GPU", 0) > 0
+        return self.groups[0] if has_gpu else self.groups[-1]
 
 
 @contextmanager
@@ -84,7 +113,7 @@ def _connect(address: str | None) -> None:
         else:
             ray.init(
                 "local",
-                num_cpus=available_cpus(),
+                num_cpus=hardware.available_cpus(),
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 logging_level=logging.ERROR,
@@ -186,41 +215,131 @@ def _without_core_log() -> Iterator[None]:
         sys.stderr = python_stderr
 
 
-def available_cpus() -> int:
-    """CPUs this process may use: fewer than the machine has under taskset or a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@dataclass(frozen=True)
+class Node:
+    """A live node of the connected cluster: its address and what Ray may hand out of it."""
+
+    id: str
+    address: str
+    cpus: int
+    gpus: int
+    memory_bytes: int
 
 
-def plan(settings: InferenceSettings) -> Plan:
+def nodes() -> list[Node]:
+    """The live nodes that can compute.
+
+    Raises:
+        FlowerrayError: there is none.
+    """
+    import ray
+
+    found = []
+    for node in ray.nodes():
+        has = node["Resources"] if node["Alive"] else {}
+        if has.get("CPU", 0) >= 1:
+            sizes = int(has["CPU"]), int(has.get("GPU", 0)), int(has.get("memory", 0))
+            found.append(Node(node["NodeID"], node["NodeManagerAddress"], *sizes))
+    if not found:
+        raise FlowerrayError("the Ray cluster has no CPUs: add a node, or `ray start --num-cpus N`")
+    return found
+
+
+def on_each_node(fn: Callable[[], Result]) -> dict[Node, Result]:
+    """What `fn` returns on every node that can compute."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked = nodes()
+    run = ray.remote(fn)
+    pending = [
+        run.options(
+            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+        ).remote()
+        for node in asked
+    ]
+    return dict(zip(asked, ray.get(pending), strict=True))
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether all that would compute has bfloat16 instructions: this machine, or where a cluster is
+    connected, its nodes."""
+    if device == "gpu":
+        return True  # as every GPU since NVIDIA's Ampere, of 2020
+    connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    found = on_each_node(hardware.here).values() if connected else [hardware.here()]
+    return all(machine.bfloat16 or machine.gpus for machine in found)
+
+
+def plan(settings: PlanSettings) -> Plan:
     """Actors for the connected cluster, so that all of them fit it at once.
+
+    A GPU gets an actor; so do the CPUs of nodes without GPUs, THREADS an actor, more where memory
+    is short. More actors than fit are made to fit by a fraction of a CPU each: waiting for whole
+    ones would hang for ever.
 
     Raises:
         FlowerrayError: the cluster has no CPUs.
     """
+    there = nodes()
+    gpus = sum(node.gpus for node in there) if settings.device != "cpu" else 0
+    if settings.device == "gpu":
+        # Perhaps more than there are yet, of a cluster that scales.
+        gpus = settings.actors or max(1, gpus)
+        there = [node for node in there if node.gpus]
+    elif settings.actors:
+        gpus = min(gpus, settings.actors)
+    # All CPUs beside a GPU are its actor's, to decode with.
+    beside = [node.cpus // node.gpus for node in there if node.gpus]
+    cpus = max(1, min(beside, default=1))
+    decoders = cpus if beside else DECODE_THREADS_A_GPU
+    on_gpus = Group("gpu", gpus, cpus, 1, decoders, settings.batch_size or 128)
+    cpu_nodes = [node for node in there if not (gpus and node.gpus)]
+    threads = min((_threads_on(node) for node in cpu_nodes), default=1)
+    actors = sum(max(1, node.cpus // threads) for node in cpu_nodes)
+    reserved: float = threads
+    if settings.actors:
+        actors = settings.actors - gpus
+        cpus = sum(node.cpus for node in cpu_nodes)
+        smallest = min((node.cpus for node in cpu_nodes), default=1)
+        # Of every node's size at most: a node may go, and its actor must find room on another.
+        threads = max(1, min(MOST_THREADS, smallest, cpus // max(actors, 1)))
+        while threads > 1 and sum(node.cpus // threads for node in cpu_nodes) < actors:
+            threads -= 1
+        if cpus < actors:
+            reserved = math.floor(100 / math.ceil(actors / cpus)) / 100
+        else:
+            reserved = threads
+    on_cpus = Group("cpu", actors, reserved, 0, threads, settings.batch_size or 32)
+    return Plan(tuple(group for group in (on_gpus, on_cpus) if group.actors))
+
+
+def _threads_on(node: Node) -> int:
+    """CPU threads for each actor of `node`: as few as its memory has room for."""
+    for threads in (THREADS, 2, MOST_THREADS):
+        if node.cpus // threads * ACTOR_BYTES <= node.memory_bytes:
+            break
+    return min(threads, node.cpus)
+
+
+def run_once(fn: Callable[..., Result], *arguments: Any) -> Result:
+    """`fn` of `arguments` as one Ray task, with up to four CPUs of one node."""
     import ray
 
-    total = ray.cluster_resources()
-    cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
-    if cpus < 1:
-        raise FlowerrayError("the Ray cluster has no CPUs: add a node, or `ray start --num-cpus N`")
-    if settings.device == "gpu" or (settings.device == "auto" and gpus):
-        actors = settings.actors or max(1, gpus)
-        # One CPU reserved, so that it fits beside anything; decoding takes what threads get.
-        return Plan(actors, 1, 1, DECODE_THREADS_A_GPU, settings.batch_size or 128)
-    actors = settings.actors or max(1, cpus // 4)
-    share = cpus / actors
-    # More actors than CPUs get a fraction of one each: waiting for whole ones would hang for ever.
-    threads = max(1, min(4, int(share)))
-    reserved = threads if share >= 1 else math.floor(share * 100) / 100
-    return Plan(actors, reserved, 0, threads, settings.batch_size or 32)
+    cpus = trainer_resources()["num_cpus"]
+    return ray.get(ray.remote(fn).options(num_cpus=cpus).remote(*arguments))
+
+
+def task_cpus() -> int:
+    """The CPUs that Ray gave the task this runs in."""
+    import ray
+
+    return max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
 
 
 def trainer_resources() -> dict[str, float]:
     """One GPU if the cluster has any, else up to four CPUs of one node."""
-    import ray
-
-    total = ray.cluster_resources()
-    if total.get("GPU", 0) >= 1:
+    there = nodes()
+    if any(node.gpus for node in there):
         return {"num_cpus": 1, "num_gpus": 1}
-    largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    return {"num_cpus": max(1, min(4, int(largest))), "num_gpus": 0}
+    return {"num_cpus": min(4, max(node.cpus for node in there)), "num_gpus": 0}

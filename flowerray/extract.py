@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from flowerray import catalog, cluster, inference, shards
+from flowerray import catalog, cluster, inference, precision, shards
 from flowerray import weights as pretrained
 from flowerray.bases import PREPARATIONS, BaseSpec, base_named
 from flowerray.engines import Engine, open_engine
@@ -53,13 +54,17 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
             preparation=preparation,
             resize=PREPARATIONS[preparation].resize,
             precision=settings.precision,
-            engine=base.engine,
+            engine=settings.engine if base.engine == "keras" else base.engine,
             weights="random" if settings.weights == "random" else "imagenet",
             weights_sha256=weights.sha256,
+            pool=settings.pool,
         )
+        spec = precision.settled(spec, shards.recorded_spec(settings, "features"), settings.device)
         config = {"base_spec": dataclasses.asdict(spec)}
         output = shards.open_output(settings, "features", config, found)
-        timing = inference.run(output, FeatureWork(spec), weights, settings, "extract")
+        with cluster.connection(settings.address) if output.to_do() else nullcontext():
+            output, spec, model = precision.with_model(output, spec, weights, output.folder)
+            timing = inference.run(output, FeatureWork(spec), model, settings, "extract")
     return ExtractSummary(
         str(output.folder),
         output.manifest.rows,
@@ -75,8 +80,8 @@ class FeatureWork:
         self.spec = spec
         self.shape: tuple[int, ...] = ()
 
-    def open(self, weights: list[np.ndarray], threads: int) -> Engine:
-        engine = open_engine(self.spec, weights, threads)
+    def open(self, model: list[np.ndarray], threads: int) -> Engine:
+        engine = open_engine(self.spec, model, threads)
         self.shape = engine.feature_shape
         return engine
 

@@ -6,6 +6,7 @@ others. In an actor, threads read and decode ahead while the base computes.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,7 +29,6 @@ from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress
 from flowerray.settings import InferenceSettings
 from flowerray.shards import Output
-from flowerray.weights import Weights
 
 Outcome = np.ndarray | Rejected  # of one photograph
 
@@ -38,7 +38,7 @@ class Work(Protocol):
 
     spec: BaseSpec
 
-    def open(self, weights: list[np.ndarray], threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    def open(self, model: list[np.ndarray], threads: int) -> Callable[[np.ndarray], np.ndarray]:
         """Load the model; the call takes uint8 pixels (n, size, size, 3), one result a row."""
 
     def table(self, rows: pa.Table, outcomes: list[Outcome]) -> pa.Table:
@@ -58,9 +58,11 @@ class Timing:
 
 
 def run(
-    output: Output, work: Work, weights: Weights, settings: InferenceSettings, what: str
+    output: Output, work: Work, model: list[np.ndarray], settings: InferenceSettings, what: str
 ) -> Timing:
     """Do every shard of `output` that is to do; without any, not even Ray is started.
+
+    `model` is what the actors open their engine with, see ``flowerray.precision.with_model``.
 
     Raises:
         FlowerrayError: the cluster can't be reached, an actor could not load the model or write
@@ -74,7 +76,7 @@ def run(
         with cluster.connection(settings.address):
             plan = cluster.plan(settings)
             actors = min(plan.actors, len(to_do))
-            for report in _reports(output, work, weights, plan, actors, settings, to_do):
+            for report in _reports(output, work, model, plan, actors, settings, to_do):
                 progress.ready(time.time() - report["actor_ready"])
                 progress.add(report["photographs"], report["rejected"])
                 computed += report["computed"]
@@ -87,7 +89,7 @@ def run(
 def _reports(
     output: Output,
     work: Work,
-    weights: Weights,
+    model: list[np.ndarray],
     plan: Plan,
     actors: int,
     settings: InferenceSettings,
@@ -104,15 +106,34 @@ def _reports(
     shards_a_task = max(1, min(8, len(to_do) // (8 * actors)))
     tasks = [to_do[i : i + shards_a_task] for i in range(0, len(to_do), shards_a_task)]
     limits = Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
+    group = plan.groups[-1]
     reports = ray.data.from_arrow([_as_table(task) for task in tasks]).map_batches(
         ShardActor,
         batch_size=shards_a_task,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
-        num_cpus=plan.cpus,
-        num_gpus=plan.gpus,
-        fn_constructor_args=(output, work, ray.put(weights.arrays), plan, limits),
+        num_cpus=group.cpus,
+        num_gpus=group.gpus,
+        ray_remote_args_fn=_resources_of_each(plan) if len(plan.groups) > 1 else None,
+        fn_constructor_args=(output, work, ray.put(model), plan, limits),
     )
     yield from reports.iter_rows()
+
+
+def _resources_of_each(plan: Plan) -> Callable[[], dict[str, float]]:
+    """What Ray Data asks for each actor that it starts, where some are on GPUs and some not."""
+    import ray
+
+    on_gpus, on_cpus = plan.groups
+    started = itertools.count()
+
+    def resources() -> dict[str, float]:
+        number = next(started)
+        group = on_gpus if number < on_gpus.actors else on_cpus
+        if number >= plan.actors:  # in place of one that was lost
+            group = on_gpus if ray.available_resources().get("GPU", 0) >= 1 else on_cpus
+        return {"num_cpus": group.cpus, "num_gpus": group.gpus}
+
+    return resources
 
 
 def _as_table(task: list[Shard]) -> pa.Table:
@@ -142,18 +163,17 @@ class ShardWork:
 class ShardActor:
     """One Ray actor: holds a base, and turns shards' photographs into committed shards."""
 
-    def __init__(
-        self, output: Output, work: Work, weights: Any, plan: Plan, limits: Limits
-    ) -> None:
+    def __init__(self, output: Output, work: Work, model: Any, plan: Plan, limits: Limits) -> None:
         import ray
 
         self.output, self.work, self.limits = output, work, limits
-        self.batch_size = plan.batch_size
-        self.ahead = 2 * plan.batch_size + plan.threads
-        self.threads = ThreadPoolExecutor(plan.threads, thread_name_prefix="decode")
+        group = plan.group_of_this_actor()
+        self.batch_size = group.batch_size
+        self.ahead = 2 * group.batch_size + group.threads
+        self.threads = ThreadPoolExecutor(group.threads, thread_name_prefix="decode")
         self.isolated = IsolatedReader()
         output.folder.file("attempts").mkdir(exist_ok=True)
-        self.compute = work.open(ray.get(weights), plan.threads)
+        self.compute = work.open(ray.get(model), group.threads)
         self.ready = time.time()
 
     def __call__(self, task: dict[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:

@@ -6,8 +6,8 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import catalog, classifier, cluster, gallery, inference, shards
+from flowerray import catalog, classifier, cluster, gallery, inference, precision, shards
 from flowerray import weights as pretrained
+from flowerray.bases import BaseSpec
 from flowerray.classifier import Classifier
-from flowerray.engines import open_engine
+from flowerray.engines import Engine, open_engine
 from flowerray.errors import FlowerrayError
 from flowerray.photographs import Rejected
 from flowerray.progress import say
 from flowerray.settings import LabelSettings
 from flowerray.shards import Output
+from flowerray.storage import Folder
 from flowerray.weights import Weights
 
 GALLERY_PHOTOGRAPHS = 25
@@ -31,13 +33,16 @@ GALLERY_PHOTOGRAPHS = 25
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What a labelling did. `labels` counts by class, `rejected` by reason; the rest is of this run
-    alone, see ``flowerray.inference.Timing``."""
+    """What a labelling did. `labels` counts by class, `rejected` by reason; `agreement` says
+    of how many `photographs` the label is the `same` as at the classifier's own precision; the rest
+    is of this run alone, see ``flowerray.inference.Timing``."""
 
     out: str
     photographs: int
     labels: dict[str, int]
     rejected: dict[str, int]
+    precision: str
+    agreement: dict[str, int] | None
     computed: int
     redone: int
     startup_seconds: float
@@ -53,7 +58,8 @@ def label(settings: LabelSettings) -> LabelSummary:
             an output that holds something else, a cluster that can't be reached.
     """
     trained = classifier.load(settings.classifier)
-    spec = trained.base_spec
+    recorded = shards.recorded_spec(settings, "labels")
+    spec = precision.settled(_asked_of(trained, settings), recorded, settings.device)
     top_k = min(settings.top_k, len(trained.classes))
     config = {
         "classifier": trained.id,
@@ -65,7 +71,9 @@ def label(settings: LabelSettings) -> LabelSummary:
         weights = _weights_of(trained, settings)
         found = catalog.photographs_to_label(settings.images)
         output = shards.open_output(settings, "labels", config, found)
-        timing = inference.run(output, LabelWork(trained, top_k), weights, settings, "label")
+        with cluster.connection(settings.address) if output.to_do() else nullcontext():
+            output, work, model = _work(trained, output, spec, weights, settings, top_k)
+            timing = inference.run(output, work, model, settings, "label")
     if settings.format != "parquet":
         _export(output, settings.format)
     if settings.gallery:
@@ -77,6 +85,8 @@ def label(settings: LabelSettings) -> LabelSummary:
         output.manifest.rows,
         {name: labels.get(name, 0) for name in trained.classes},
         shards.rejects(output),
+        spec.precision,
+        output.run.get("agreement"),
         **dataclasses.asdict(timing),
     )
 
@@ -94,23 +104,59 @@ def _weights_of(trained: Classifier, settings: LabelSettings) -> Weights:
     return weights
 
 
+def _asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:
+    """The classifier's own base spec, or one of another precision where that is asked for."""
+    spec = trained.base_spec
+    if settings.precision in (None, spec.precision):
+        return spec
+    engine = spec.engine if spec.engine == "thumbnail" else "auto"
+    return replace(spec, precision=settings.precision, engine=engine, calibration=None)
+
+
+def _work(
+    trained: Classifier,
+    output: Output,
+    spec: BaseSpec,
+    weights: Weights,
+    settings: LabelSettings,
+    top_k: int,
+) -> tuple[Output, LabelWork, list[np.ndarray]]:
+    """What the actors do and with which model; at another precision than the classifier's own,
+    with the measured agreement of the labels in the output's record."""
+    own = trained.base_spec
+    beside = Folder.at(settings.classifier)
+    if spec == own:
+        output, spec, model = precision.with_model(output, spec, weights, beside, trained.head)
+    else:
+        output, spec, model = precision.with_model(
+            output, spec, weights, output.folder, trained.head
+        )
+        if output.to_do() and "agreement" not in output.run:
+            _, _, owns = precision.with_model(output, own, weights, beside, trained.head)
+            agreed = precision.agreement(output, trained.head, (own, owns), (spec, model))
+            output = shards.with_record(output, agreement=agreed)
+            say(
+                f"label: {spec.precision} gives the label of the classifier's {own.precision} for "
+                f"{agreed['same']} of {agreed['photographs']} photographs"
+            )
+    return output, LabelWork(trained, spec, top_k), model
+
+
 class LabelWork:
     """Pixels to a label shard (see ``flowerray.inference.Work``)."""
 
-    def __init__(self, trained: Classifier, top_k: int) -> None:
-        self.spec, self.classes, self.top_k = trained.base_spec, trained.classes, top_k
+    def __init__(self, trained: Classifier, spec: BaseSpec, top_k: int) -> None:
+        self.spec, self.classes, self.top_k = spec, trained.classes, top_k
         self.head, self.feature_shape = trained.head, trained.feature_shape
 
-    def open(self, weights: list[np.ndarray], threads: int) -> Callable[[np.ndarray], np.ndarray]:
-        engine = open_engine(self.spec, weights, threads)
+    def open(self, model: list[np.ndarray], threads: int) -> Engine:
+        engine = open_engine(self.spec, model, threads, self.head)
         if engine.feature_shape != self.feature_shape:
             raise FlowerrayError(
                 f"the classifier's head takes features of shape {self.feature_shape}, "
                 f"{self.spec.base} makes {engine.feature_shape}: train again"
             )
-        head = classifier.open_head(self.head)
-        head.compile(jit_compile=False)
-        return lambda pixels: np.asarray(head.predict_on_batch(engine(pixels)), np.float32)
+        return engine
 
     def table(self, rows: pa.Table, outcomes: list[Any]) -> pa.Table:
         top = [None if isinstance(o, Rejected) else self._top(o) for o in outcomes]

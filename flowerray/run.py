@@ -45,6 +45,7 @@ def run(settings: RunSettings) -> RunSummary:
                 out=features,
                 base=settings.base,
                 preparation=settings.preparation,
+                precision=settings.precision,
                 seed=settings.seed,
                 **shared,
             )

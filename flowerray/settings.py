@@ -13,7 +13,7 @@ from typing import Any
 from flowerray.errors import UsageError
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
 RECIPES = ("logistic", "article")
 
 
@@ -74,17 +74,16 @@ class ClusterSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferenceSettings(ClusterSettings):
-    """How photographs pass through a base, for extract and label alike."""
+class PlanSettings(ClusterSettings):
+    """How many actors of what kind, for `flowerray plan` and the jobs that start them."""
 
-    out: str = option("directory for the shards", metavar="OUT")
     device: str = option(
         "what each actor computes on; gpu asks a cluster that scales from zero for GPU nodes",
         "auto",
         choices=("auto", "cpu", "gpu"),
     )
     actors: int | None = option(
-        "Ray actors, each with its own base [one a GPU, or one for every 4 CPUs]",
+        "Ray actors, each with its own base [one a GPU, and one a CPU elsewhere]",
         None,
         minimum=1,
         metavar="N",
@@ -92,6 +91,13 @@ class InferenceSettings(ClusterSettings):
     batch_size: int | None = option(
         "photographs in one forward pass [32, on a GPU 128]", None, minimum=1, metavar="N"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceSettings(PlanSettings):
+    """How photographs pass through a base, for extract and label alike."""
+
+    out: str = option("directory for the shards", metavar="OUT")
     shard_size: int | None = option(
         "photographs in one shard, the unit of work and of retry [32 to 512, by their number]",
         None,
@@ -133,7 +139,20 @@ class ExtractSettings(InferenceSettings):
         None,
         choices=("vgg", "tf", "torch", "none", "article"),
     )
-    precision: str = option("arithmetic of the base", "float32", choices=PRECISIONS)
+    pool: str | None = option(
+        "avg averages the features over the map: a 49th of the bytes", None, choices=("avg",)
+    )
+    precision: str = option(
+        "arithmetic of the base; auto is bfloat16 where the hardware has it, else float32; int8 "
+        "needs flowerray[openvino] and CPUs",
+        "auto",
+        choices=("auto", *PRECISIONS),
+    )
+    engine: str = option(
+        "what computes: keras, or openvino on CPUs [keras, for int8 openvino]",
+        "auto",
+        choices=("auto", "keras", "openvino"),
+    )
     valid_fraction: float = option(
         "share of each class kept for validation where the folders name no split",
         0.1,
@@ -181,6 +200,12 @@ class LabelSettings(InferenceSettings):
         positional=True,
     )
     classifier: str = option("directory that `flowerray train` wrote")
+    precision: str | None = option(
+        "arithmetic of the base; another than the classifier's is tried on a sample first, and how "
+        "many labels agree is said [the classifier's]",
+        None,
+        choices=PRECISIONS,
+    )
     top_k: int = option("labels kept for each photograph", 3, minimum=1, metavar="K")
     format: str = option(
         "also write all labels as one csv or jsonl file", "parquet", choices=LABEL_FORMATS
@@ -206,6 +231,7 @@ class RunSettings(ClusterSettings):
         None,
         choices=("vgg", "tf", "torch", "none", "article"),
     )
+    precision: str = option("arithmetic of the base", "auto", choices=("auto", *PRECISIONS))
     recipe: str = option("how the head is built and fitted", "logistic", choices=RECIPES)
     actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
     weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS")

@@ -12,7 +12,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 import flowerray
 from flowerray import catalog
+from flowerray.bases import BaseSpec
 from flowerray.catalog import MANIFEST, Listing, Manifest, Shard
 from flowerray.errors import FlowerrayError
 from flowerray.photographs import Rejected
@@ -115,6 +116,7 @@ def open_output(
         if before is None:
             _remove_if_empty(folder)
     run = {
+        **(before or {}),
         "kind": kind,
         "flowerray_version": flowerray.__version__,
         "config": dict(config),
@@ -152,6 +154,28 @@ def _to_retry(output: Output) -> Output:
 
 def _column(output: Output, name: str, column: str) -> pa.ChunkedArray:
     return pq.read_table(output.folder.file(f"shards/{name}"), columns=[column])[column]
+
+
+def recorded_spec(settings: InferenceSettings, kind: str) -> BaseSpec | None:
+    """The base spec of the output that ``settings.out`` holds and the job goes on with, if any.
+
+    Raises:
+        FlowerrayError: it holds something else.
+    """
+    before = None if settings.overwrite else _record_in(Folder.at(settings.out), kind)
+    return BaseSpec.from_dict(before["config"]["base_spec"]) if before else None
+
+
+def with_base_spec(output: Output, spec: BaseSpec) -> Output:
+    """`output` with `spec` in its record; no shard may be there yet."""
+    return with_record(output, config={**output.run["config"], "base_spec": asdict(spec)})
+
+
+def with_record(output: Output, **entries: Any) -> Output:
+    """`output` with these `entries` in its record."""
+    run = {**output.run, **entries}
+    output.folder.write("run.json", json.dumps(run, indent=2).encode())
+    return replace(output, run=run)
 
 
 def read_output(directory: str, kind: str) -> Output:

@@ -22,13 +22,17 @@ import pyarrow.parquet as pq
 import flowerray
 from flowerray import classifier, cluster, gallery, heads, scores, shards
 from flowerray.bases import BaseSpec, fingerprint_of
+from flowerray.engines.keras import import_keras, open_head
 from flowerray.errors import FlowerrayError
+from flowerray.precision import QUANTISED
 from flowerray.progress import say
 from flowerray.settings import TrainSettings
 from flowerray.shards import Output
 from flowerray.storage import Folder
 
 GALLERY_PHOTOGRAPHS = 60
+# What a training that was killed may have left of a classifier.
+PARTS = {"tmp", "checkpoint", "head.keras", "history.csv", "errors.png", QUANTISED}
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,6 @@ def fit_and_save(
     output: Output, settings: TrainSettings, config: dict[str, Any], resources: dict[str, float]
 ) -> Iterator[str]:
     """The trainer task: yields a line of progress an epoch, and leaves the classifier."""
-    from flowerray.engines.keras import import_keras
-
     import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         loaded = _load(output, Path(directory))
@@ -135,7 +137,7 @@ class _Checkpoint:
                 return [], None
             history = progress["history"]
             head = self.out.file(f"checkpoint/{len(history)}.keras").read_bytes()
-            return history, heads.Progress(len(history), classifier.open_head(head, compile=True))
+            return history, heads.Progress(len(history), open_head(head, compile=True))
         except (OSError, ValueError, KeyError):
             return [], None
 
@@ -232,7 +234,7 @@ def _is_done(out: Folder, config: dict[str, Any]) -> bool:
     if not out.path.exists() or not out.names("."):
         return False
     if not out.file("classifier.json").exists():
-        others = out.names(".") - {"tmp", "checkpoint", "head.keras", "history.csv", "errors.png"}
+        others = out.names(".") - PARTS
         if others:
             raise FlowerrayError(
                 f"{out} holds something else ({min(others)}): choose an empty or new directory"
@@ -287,6 +289,8 @@ def _save(
     }
     out = Folder.at(settings.out)
     out.write("head.keras", head)
+    if loaded.base_spec.calibration is not None:
+        out.write(QUANTISED, output.folder.file(QUANTISED).read_bytes())
     out.write("history.csv", _as_csv(history).encode())
     captions = [
         (m["uri"], f"original {m['original_label']}\nlabel {m['prediction']} {m['confidence']:.3f}")

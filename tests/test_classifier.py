@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flowerray import classifier
+from flowerray.engines.keras import open_head
 from flowerray.errors import FlowerrayError
 from flowerray.heads import RECIPES, TrainingData, predict, without_optimizer
 
@@ -61,7 +62,7 @@ def test_a_head_comes_back_as_it_was(model, data, tmp_path):
     head = classifier.head_bytes(without_optimizer(model))
     loaded = classifier.load(written(tmp_path / "c", head))
     assert loaded.classes == ["a", "b", "c"] and loaded.feature_shape == (2, 2, 8)
-    again = classifier.open_head(loaded.head)
+    again = open_head(loaded.head)
     np.testing.assert_allclose(
         predict(again, data.features), predict(model, data.features), atol=1e-6
     )

@@ -147,6 +147,51 @@ def test_a_head_that_is_lost_ends_the_job_with_a_line_that_says_so(sample, tmp_p
     assert verify(str(out)).present > 0
 
 
+MIXED = """
+import json, sys
+import ray
+from ray.cluster_utils import Cluster
+from ray.util.state import list_actors
+from flowerray.cluster import connection, plan
+from flowerray.extract import extract
+from flowerray.settings import ExtractSettings
+images, out = sys.argv[1:]
+nodes = Cluster(initialize_head=True, head_node_args={
+    "num_cpus": 2, "include_dashboard": True, "dashboard_port": 8301,
+})
+nodes.add_node(num_cpus=2, num_gpus=1)  # Ray hands it out, though there is none
+settings = ExtractSettings(
+    images=images, out=out, base="mobilenetv3small", weights="random", shard_size=1, batch_size=1,
+    precision="float32", address=nodes.address,
+)
+with connection(nodes.address):
+    groups = plan(settings).groups
+    done = extract(settings)
+    workers = [a for a in list_actors(detail=True) if "MapWorker" in a.class_name]
+    actors = [a.required_resources for a in workers]
+print(json.dumps({
+    "groups": [[g.device, g.actors, g.cpus, g.gpus] for g in groups],
+    "resources": sorted([a.get("CPU"), a.get("GPU", 0)] for a in actors),
+    "computed": done.computed,
+}))
+"""
+
+
+def test_gpu_and_cpu_nodes_work_at_once(sample, tmp_path):
+    """The GPU is one in name, for Ray's placing alone."""
+    done = subprocess.run(
+        [sys.executable, "-c", MIXED, sample.labelled, tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["groups"] == [["gpu", 1, 2, 1], ["cpu", 2, 1, 0]]
+    assert told["resources"] == [[1, 0], [1, 0], [2, 1]] and told["computed"] == 30
+
+
 def test_cluster_yaml_passes_rays_own_checks():
     import ray.autoscaler
     from jsonschema import validate

@@ -1,11 +1,13 @@
 import importlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from flowerray import photographs, weights
+from flowerray import hardware, photographs, weights
 from flowerray.bases import BASES, PREPARATIONS, BaseSpec
-from flowerray.engines import open_engine
+from flowerray.classifier import head_bytes
+from flowerray.engines import open_engine, openvino
 from flowerray.errors import UsageError
 from flowerray.photographs import Limits
 
@@ -56,6 +58,58 @@ def test_features_equal_keras_own(pixels, preparation, vgg16, keras_vgg16):
     assert features.shape == (len(pixels), 7, 7, 512) and features.dtype == np.float32
     assert np.abs(features - expected).max() <= 1e-3 * np.abs(expected).max()
     assert np.linalg.norm(features - expected) <= 1e-3 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
+def test_averaged_features_are_the_mean_of_the_map(pixels, vgg16, engine):
+    pytest.importorskip("openvino", reason="flowerray[openvino] is not installed")
+    whole, averaged = (
+        opened(replace(spec(), engine=engine, pool=pool), vgg16)(pixels) for pool in (None, "avg")
+    )
+    assert averaged.shape == (len(pixels), 512)
+    np.testing.assert_allclose(averaged, whole.mean(axis=(1, 2)), rtol=1e-4, atol=1e-4)
+
+
+def opened(spec, weights, calibration=None):
+    if spec.engine == "openvino":
+        weights = openvino.convert(spec, weights, calibration)
+    return open_engine(spec, weights, threads=2)
+
+
+def test_openvino_computes_what_keras_does(pixels, vgg16):
+    pytest.importorskip("openvino", reason="flowerray[openvino] is not installed")
+    expected = opened(spec(), vgg16)(pixels)
+    features = opened(replace(spec(), engine="openvino"), vgg16)(pixels)
+    assert features.shape == expected.shape and features.dtype == np.float32
+    assert np.linalg.norm(features - expected) <= 1e-3 * np.linalg.norm(expected)
+
+
+def test_int8_is_close(pixels, vgg16):
+    pytest.importorskip("nncf", reason="flowerray[openvino] is not installed")
+    exact = opened(spec(), vgg16)(pixels)
+    engine = opened(replace(spec(precision="int8"), engine="openvino"), vgg16, pixels)
+    rounded = engine(pixels)
+    cosine = (exact * rounded).sum() / np.linalg.norm(exact) / np.linalg.norm(rounded)
+    assert cosine >= 0.99
+
+
+def test_a_head_on_the_base_is_the_head_on_its_features(pixels, vgg16):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    features = keras.Input((7, 7, 512))
+    pooled = keras.layers.GlobalAveragePooling2D()(features)
+    head = keras.Model(features, keras.layers.Dense(3, activation="softmax")(pooled))
+    expected = np.asarray(head(open_engine(spec(), vgg16, threads=2)(pixels)))
+    fused = open_engine(spec(), vgg16, threads=2, head=head_bytes(head))
+    assert fused.feature_shape == (7, 7, 512)
+    np.testing.assert_allclose(fused(pixels), expected, atol=1e-4)
+    if hardware.has_openvino():
+        other = replace(spec(), engine="openvino")
+        joined = openvino.with_head(openvino.convert(other, vgg16, None), head_bytes(head))
+        engine = open_engine(other, joined, threads=2)
+        assert engine.feature_shape == (7, 7, 512)
+        np.testing.assert_allclose(engine(pixels), expected, atol=1e-4)
 
 
 def test_bfloat16_is_close(pixels, vgg16):

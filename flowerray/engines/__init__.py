@@ -10,10 +10,10 @@ from flowerray.bases import BaseSpec
 
 
 class Engine(Protocol):
-    """A base, ready on its device.
+    """A base, perhaps with a head on it, ready on its device.
 
-    Called with uint8 RGB pixels (n, size, size, 3), it returns float32 features
-    (n, *feature_shape).
+    Called with uint8 RGB pixels (n, size, size, 3), it returns float32 results (n, *shape):
+    features, or with a head probabilities. `feature_shape` is that of the features either way.
     """
 
     feature_shape: tuple[int, ...]
@@ -21,12 +21,22 @@ class Engine(Protocol):
     def __call__(self, pixels: np.ndarray) -> np.ndarray: ...
 
 
-def open_engine(spec: BaseSpec, weights: list[np.ndarray], threads: int) -> Engine:
-    """The engine that `spec` names, holding `weights`, computing on `threads` CPU threads."""
+def open_engine(
+    spec: BaseSpec, model: list[np.ndarray], threads: int, head: bytes | None = None
+) -> Engine:
+    """The engine that `spec` names, computing on `threads` CPU threads.
+
+    `model` is what `flowerray.engines.prepared` made: the weights, or what the engine compiled of
+    them. `head` is a ``head.keras`` to put on the base.
+    """
     if spec.engine == "thumbnail":
         from flowerray.engines.thumbnail import ThumbnailEngine
 
-        return ThumbnailEngine(spec)
+        return ThumbnailEngine(spec, threads, head)
+    if spec.engine == "openvino":
+        from flowerray.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(spec, model, threads)
     from flowerray.engines.keras import KerasEngine
 
-    return KerasEngine(spec, weights, threads)
+    return KerasEngine(spec, model, threads, head)

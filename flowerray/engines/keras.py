@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -11,25 +13,29 @@ from flowerray.errors import UsageError
 
 
 class KerasEngine:
-    """A Keras base and its preparation in one graph, from uint8 pixels to float32 features."""
+    """A Keras base, its preparation and perhaps a head in one graph, from uint8 pixels on."""
 
-    def __init__(self, spec: BaseSpec, weights: list[np.ndarray], threads: int) -> None:
+    def __init__(
+        self, spec: BaseSpec, weights: list[np.ndarray], threads: int, head: bytes | None
+    ) -> None:
         keras = import_keras(threads)
         model = build(spec, weights)
+        self.feature_shape = tuple(model.output_shape[1:])
+        if head is not None:
+            model = keras.Model(model.input, open_head(head)(model.output))
         # On a CPU Keras may pick XLA by itself, which is slower than oneDNN for convolutions.
         model.compile(jit_compile="auto" if on_accelerator(keras) else False)
         self._model = model
-        self.feature_shape = tuple(model.output_shape[1:])
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         return np.asarray(self._model.predict_on_batch(pixels), np.float32)
 
 
-def build(spec: BaseSpec, weights: list[np.ndarray]):  # type: ignore[no-untyped-def]
+def build(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     """The Keras model of `spec`: uint8 (n, size, size, 3) to float32 features.
 
     Raises:
-        UsageError: the base has no layer of the spec's name.
+        UsageError: the base has no layer of the spec's name, or no map to average.
     """
     import keras
 
@@ -55,12 +61,24 @@ def build(spec: BaseSpec, weights: list[np.ndarray]):  # type: ignore[no-untyped
         scale, offset = list(preparation.scale), list(preparation.offset)
         prepared = keras.layers.Rescaling(scale, offset, dtype="float32")(channels)
         features = keras.layers.Activation("linear", dtype="float32")(base(prepared))
+        if spec.pool == "avg":
+            features = keras.layers.GlobalAveragePooling2D(dtype="float32")(features)
         return keras.Model(pixels, features, name=spec.base)
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def import_keras(threads: int):  # type: ignore[no-untyped-def]
+def open_head(head: bytes, compile: bool = False) -> Any:
+    """The Keras model in `head`, loaded in Keras' safe mode; with `compile`, ready to train on."""
+    import keras
+
+    with tempfile.NamedTemporaryFile(suffix=".keras") as file:
+        file.write(head)
+        file.flush()
+        return keras.saving.load_model(file.name, compile=compile, safe_mode=True)
+
+
+def import_keras(threads: int) -> Any:
     """Keras, with its backend held to `threads` CPU threads; call it before any other use.
 
     TensorFlow takes every core of the machine unless told, in each actor.
@@ -86,7 +104,7 @@ def import_keras(threads: int):  # type: ignore[no-untyped-def]
     return keras
 
 
-def on_accelerator(keras) -> bool:  # type: ignore[no-untyped-def]
+def on_accelerator(keras: Any) -> bool:
     """Whether Keras' backend sees a GPU or TPU."""
     devices = keras.distribution.list_devices()
     return any(not device.startswith("cpu") for device in devices)

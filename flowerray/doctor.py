@@ -1,0 +1,75 @@
+"""What runs where, and what limits it: the resource plan, and what each node can do."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from flowerray import cluster, hardware, weights
+from flowerray.hardware import Hardware
+from flowerray.settings import ClusterSettings, PlanSettings
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """The groups of actors that a job would start here (see ``flowerray.cluster.Group``), and the
+    precision that `auto` means."""
+
+    groups: list[dict[str, Any]]
+    precision: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What each node can do, and sentences about what holds it back."""
+
+    nodes: list[dict[str, Any]]
+    weights: list[str]
+    limits: list[str]
+
+
+def plan(settings: PlanSettings) -> PlanReport:
+    """What an extract or label with these options would start.
+
+    Raises:
+        FlowerrayError: the cluster can't be reached or has no CPUs.
+    """
+    with cluster.connection(settings.address):
+        groups = [dataclasses.asdict(group) for group in cluster.plan(settings).groups]
+        fast = cluster.computes_bfloat16(settings.device)
+    return PlanReport(groups, "bfloat16" if fast else "float32")
+
+
+def diagnose(settings: ClusterSettings) -> Diagnosis:
+    """Look at every node of the cluster, or at this machine.
+
+    Raises:
+        FlowerrayError: the cluster can't be reached or has no CPUs.
+    """
+    with cluster.connection(settings.address):
+        found = cluster.on_each_node(hardware.here)
+    nodes = [
+        {"address": node.address, "ray_cpus": node.cpus, "ray_gpus": node.gpus}
+        | dataclasses.asdict(machine)
+        for node, machine in found.items()
+    ]
+    cached = [entry["base"] for entry in weights.in_cache()]
+    limits = [
+        f"{node.address}: {limit}" for node, machine in found.items() for limit in _limits(machine)
+    ]
+    return Diagnosis(nodes, cached, limits)
+
+
+def _limits(machine: Hardware) -> list[str]:
+    limits = []
+    if not machine.gpus:
+        if not machine.bfloat16:
+            limits.append("no bfloat16 instructions: float32 is the fastest without int8")
+        if not machine.openvino:
+            limits.append("no int8: pip install 'flowerray[openvino]' computes 3 to 4 times faster")
+        elif not machine.int8:
+            limits.append("no VNNI or AMX: int8 gains little over float32")
+    if machine.memory_bytes < machine.cpus * cluster.ACTOR_BYTES and not machine.gpus:
+        limits.append("less than 2 GiB of memory a CPU: fewer actors of more threads each")
+    return limits

@@ -1,0 +1,96 @@
+"""OpenVINO on CPUs: the Keras model of a spec, converted, for int8 quantised by nncf.
+
+A converted model is two uint8 arrays: its graph (XML) and its constants. It needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowerray.bases import BaseSpec
+from flowerray.engines.keras import build, import_keras, open_head
+
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8: of what stays unquantised
+
+
+class OpenVinoEngine:
+    """A converted model, ready on this machine's CPU."""
+
+    def __init__(self, spec: BaseSpec, model: list[np.ndarray], threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        read = _from_arrays(core, model)
+        shape = read.get_rt_info(["flowerray", "feature_shape"]).astype(str)
+        self.feature_shape: tuple[int, ...] = tuple(int(side) for side in shape.split(","))
+        options = {
+            "INFERENCE_PRECISION_HINT": HINTS[spec.precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # Each actor would pin itself to the first CPUs, beside all the others.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._compiled = core.compile_model(read, "CPU", options)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        return np.array(self._compiled(pixels)[0], np.float32)  # a copy: OpenVINO reuses its own
+
+
+def convert(
+    spec: BaseSpec, weights: list[np.ndarray], calibration: np.ndarray | None
+) -> list[np.ndarray]:
+    """The base of `spec`, converted.
+
+    Args:
+        weights: the Keras model's.
+        calibration: uint8 pixels (n, size, size, 3); with them the base is quantised to int8, the
+            ranges of its activations taken from these photographs.
+    """
+    import openvino
+
+    import_keras(1)
+    built = build(spec, weights)
+    model = openvino.convert_model(built)
+    if calibration is not None:
+        import nncf
+
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        dataset = nncf.Dataset([pixels[None] for pixels in calibration])
+        model = nncf.quantize(model, dataset, subset_size=len(calibration))
+    shape = ",".join(str(side) for side in built.output_shape[1:])
+    model.set_rt_info(shape, ["flowerray", "feature_shape"])
+    return _to_arrays(model)
+
+
+def with_head(base: list[np.ndarray], head: bytes) -> list[np.ndarray]:
+    """A converted base with the head of a ``head.keras`` on it: uint8 pixels to probabilities."""
+    import openvino
+
+    import_keras(1)
+    below, above = _from_arrays(openvino.Core(), base), openvino.convert_model(open_head(head))
+    (features,) = above.get_parameters()
+    (result,) = below.get_results()
+    features.output(0).replace(result.input_value(0))
+    joined = openvino.Model(above.get_results(), below.get_parameters(), "classifier")
+    shape = below.get_rt_info(["flowerray", "feature_shape"]).astype(str)
+    joined.set_rt_info(shape, ["flowerray", "feature_shape"])
+    return _to_arrays(joined)
+
+
+def _to_arrays(model: Any) -> list[np.ndarray]:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as directory:
+        files = [Path(directory) / name for name in ("model.xml", "model.bin")]
+        openvino.serialize(model, *map(str, files))
+        return [np.fromfile(file, np.uint8) for file in files]
+
+
+def _from_arrays(core: Any, model: list[np.ndarray]) -> Any:
+    graph, constants = (array.tobytes() for array in model)
+    return core.read_model(graph, constants)

@@ -1,0 +1,68 @@
+"""What a machine can compute with."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One machine. `bfloat16` and `int8` say whether its CPUs have instructions of their own for
+    them (AVX512-BF16 or AMX; VNNI or AMX); `gpus` are names with their compute capability."""
+
+    processor: str
+    cpus: int
+    memory_bytes: int
+    bfloat16: bool
+    int8: bool
+    gpus: tuple[str, ...]
+    openvino: bool
+
+
+def here() -> Hardware:
+    """The machine this runs on."""
+    info = _cpuinfo()
+    flags = set(info.get("flags", "").split())
+    return Hardware(
+        processor=info.get("model name") or platform.processor() or platform.machine(),
+        cpus=available_cpus(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        bfloat16=bool(flags & {"avx512_bf16", "amx_bf16"}),
+        int8=bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8"}),
+        gpus=_gpus(),
+        openvino=has_openvino(),
+    )
+
+
+def has_openvino() -> bool:
+    """Whether the packages of ``flowerray[openvino]`` are installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("openvino", "nncf"))
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: fewer than the machine has under taskset or a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first CPU of /proc/cpuinfo; nothing on systems without."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _gpus() -> tuple[str, ...]:
+    query = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(done.stdout.splitlines()) if done.returncode == 0 else ()

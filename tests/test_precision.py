@@ -1,0 +1,105 @@
+"""The precision ladder: what auto is, int8 through all three jobs, labels at another precision."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from flowerray import hardware
+from flowerray.bases import BaseSpec
+from flowerray.errors import FlowerrayError, UsageError
+from flowerray.extract import extract
+from flowerray.label import label
+from flowerray.precision import QUANTISED, settled
+from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
+from flowerray.train import train
+
+needs_openvino = pytest.mark.skipif(
+    not hardware.has_openvino(), reason="flowerray[openvino] is not installed"
+)
+
+
+def spec(precision, engine="auto", calibration=None):
+    return BaseSpec(
+        *("vgg16", None, 224, "vgg", "-", precision, engine, "imagenet", "-"),
+        calibration=calibration,
+    )
+
+
+def test_auto_is_what_the_hardware_has_and_stays_what_it_was():
+    fast = "bfloat16" if hardware.here().bfloat16 else "float32"
+    assert settled(spec("auto"), None, "cpu") == spec(fast, "keras")
+    assert settled(spec("auto"), None, "gpu") == spec("bfloat16", "keras")
+    before = spec("int8", "openvino", "abc")
+    assert settled(spec("auto"), before, "cpu") == before
+    assert settled(spec("int8"), before, "cpu") == before
+    assert settled(spec("float32"), before, "cpu") == spec("float32", "keras")
+
+
+@needs_openvino
+def test_int8_is_openvinos_and_on_cpus():
+    assert settled(spec("int8"), None, "cpu") == spec("int8", "openvino")
+    with pytest.raises(UsageError, match="OpenVINO"):
+        settled(spec("int8", "keras"), None, "cpu")
+    with pytest.raises(UsageError, match="on CPUs"):
+        settled(spec("int8"), None, "gpu")
+
+
+@pytest.fixture(scope="module")
+def quantised(sample, local_ray, tmp_path_factory):
+    """Features and a classifier in int8."""
+    here = tmp_path_factory.mktemp("int8")
+    settings = ExtractSettings(
+        images=str(sample.labelled), out=str(here / "f"), precision="int8", shard_size=8
+    )
+    extract(settings)
+    train(TrainSettings(features=str(here / "f"), out=str(here / "c")))
+    return settings, here
+
+
+def labels(sample, classifier, out, **options):
+    return label(
+        LabelSettings(images=str(sample.pile), classifier=str(classifier), out=str(out), **options)
+    )
+
+
+@needs_openvino
+def test_int8_from_photographs_to_labels(sample, quantised, tmp_path):
+    settings, here = quantised
+    about = json.loads((here / "c" / "classifier.json").read_bytes())["base_spec"]
+    assert (about["precision"], about["engine"]) == ("int8", "openvino")
+    with np.load(here / "c" / QUANTISED, allow_pickle=False) as base:
+        assert sorted(base.files) == ["constants", "graph"]
+    done = labels(sample, here / "c", tmp_path / "labels")
+    assert done.precision == "int8" and sum(done.labels.values()) == 30
+    assert max(done.labels.values()) == min(done.labels.values()) == 10
+    assert extract(settings).computed == 0
+    (here / "f" / "shards" / "000000000008.parquet").unlink()
+    assert extract(settings).computed == 8
+
+
+@needs_openvino
+def test_another_quantised_base_is_refused(sample, quantised, tmp_path):
+    _, here = quantised
+    shutil.copytree(here / "c", tmp_path / "c")
+    (tmp_path / "c" / QUANTISED).write_bytes(b"no archive")
+    with pytest.raises(FlowerrayError, match="can't be read"):
+        labels(sample, tmp_path / "c", tmp_path / "labels")
+    np.savez(tmp_path / "c" / QUANTISED, graph=np.zeros(3), constants=np.zeros(3))
+    with pytest.raises(FlowerrayError, match="is not the quantised base"):
+        labels(sample, tmp_path / "c", tmp_path / "labels")
+
+
+@needs_openvino
+def test_labels_at_another_precision_say_how_they_agree(sample, local_ray, tmp_path, capfd):
+    extract(ExtractSettings(images=str(sample.labelled), out=str(tmp_path / "f")))
+    train(TrainSettings(features=str(tmp_path / "f"), out=str(tmp_path / "c")))
+    own = labels(sample, tmp_path / "c", tmp_path / "own")
+    assert own.agreement is None
+    other = labels(sample, tmp_path / "c", tmp_path / "other", precision="int8")
+    assert other.precision == "int8" and other.agreement["photographs"] == 30
+    assert other.agreement["same"] >= 29
+    assert f"for {other.agreement['same']} of 30 photographs" in capfd.readouterr().err
+    again = labels(sample, tmp_path / "c", tmp_path / "other", precision="int8")
+    assert (again.computed, again.agreement) == (0, other.agreement)
