@@ -306,10 +306,8 @@ def plan(settings: PlanSettings) -> Plan:
         threads = max(1, min(MOST_THREADS, smallest, cpus // max(actors, 1)))
         while threads > 1 and sum(node.cpus // threads for node in cpu_nodes) < actors:
             threads -= 1
-        if cpus < actors:
-            reserved = math.floor(100 / math.ceil(actors / cpus)) / 100
-        else:
-            reserved = threads
+        sharing = math.ceil(actors / max(cpus, 1))
+        reserved = threads if sharing <= 1 else math.floor(100 / sharing) / 100
     on_cpus = Group("cpu", actors, reserved, 0, threads, settings.batch_size or 32)
     return Plan(tuple(group for group in (on_gpus, on_cpus) if group.actors))
 

@@ -286,6 +286,9 @@ def _record_in(folder: Folder, kind: str) -> dict[str, Any] | None:
 def _check_config(folder: Folder, before: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     if before["config"] != dict(config):
         changed = [k for k in config if before["config"].get(k) != config[k]]
+        if changed == ["base_spec"]:
+            then, now = (BaseSpec.from_dict(c["base_spec"]) for c in (before["config"], config))
+            changed = [then.differences(now)]
         raise FlowerrayError(
             f"{folder} was made with other settings ({', '.join(changed)}): choose another --out, "
             "or --overwrite it"

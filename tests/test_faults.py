@@ -181,13 +181,12 @@ def slow_pile(tmp_path):
     return directory
 
 
-def start(*arguments, start_new_session=False):
+def start(*arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "flowerray.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=start_new_session,
     )
 
 
@@ -215,27 +214,33 @@ def test_control_c_ends_in_order_and_the_job_goes_on(slow_pile, tmp_path, comman
     committed = verify(str(out)).present
     done = command(*arguments)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["computed"] == 600 - committed < 600
+    # Actors may commit a shard more after a driver that ends at once.
+    assert 0 < json.loads(done.stdout)["computed"] <= 600 - committed < 600
     assert verify(str(out)).whole
 
 
-def test_a_kill_loses_no_more_than_the_shard_being_computed(slow_pile, tmp_path, command):
+def actors_of(driver):
+    """Process ids of the actors of a local Ray: children of the raylet, a child of the driver."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True)
+    rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
+    parent = {int(pid): int(ppid) for pid, ppid, _ in rows}
+    workers = (int(pid) for pid, _, title in rows if title.startswith("ray::MapWorker"))
+    return [pid for pid in workers if parent.get(parent[pid]) == driver.pid]
+
+
+def test_a_kill_loses_no_more_than_the_shard_being_computed(slow_pile, tmp_path):
     out, shard = tmp_path / "features", 40
     arguments = ("extract", slow_pile, "--out", out, "--base", "thumbnail", "--json")
-    arguments += ("--shard-size", shard, "--actors", 2)
-    process = start(*arguments, start_new_session=True)
+    process = start(*arguments, "--shard-size", shard, "--actors", 1)
     wait_for_shards(out, process)
     while not list((out / "attempts").glob("*.computing")):
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    time.sleep(5)  # actors that outlive their driver for a moment may still commit
-    committed = verify(str(out)).present
-    done = command(*arguments)
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    assert summary["computed"] == 600 - committed
-    assert 0 < summary["redone"] <= 2 * shard
+    (actor,) = actors_of(process)
+    os.kill(actor, signal.SIGKILL)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    summary = json.loads(output)
+    assert (summary["computed"], summary["redone"]) == (600, shard)
     assert verify(str(out)).whole
 
 

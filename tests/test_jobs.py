@@ -129,8 +129,8 @@ def refusal(capsys, *arguments):
 
 def test_outputs_are_never_mixed(sample, features, classifier, labels, tmp_path, capsys):
     images, out = sample.labelled, features[1]
-    assert "base_spec" in refusal(
-        capsys, "extract", images, "--out", out, "--precision", "bfloat16"
+    assert "layer: None / block5_conv3" in refusal(
+        capsys, "extract", images, "--out", out, "--layer", "block5_conv3"
     )
     assert "other photographs" in refusal(capsys, "extract", sample.pile, "--out", out)
     assert "holds features" in refusal(
@@ -156,12 +156,12 @@ def test_features_of_two_makes_are_refused(sample, features, tmp_path, capsys):
     mixed = tmp_path / "mixed"
     shutil.copytree(features[1], mixed)
     other = ExtractSettings(
-        images=str(sample.labelled), out=str(tmp_path / "other"), shard_size=8, precision="bfloat16"
+        images=str(sample.labelled), out=str(tmp_path / "other"), shard_size=8, layer="block5_conv3"
     )
     extract(other)
     shutil.copy(tmp_path / "other" / "shards" / "000000000008.parquet", mixed / "shards")
     error = refusal(capsys, "train", mixed, "--out", tmp_path / "c")
-    assert "float32 / bfloat16" in error and "000000000008.parquet" in error
+    assert "layer: None / block5_conv3" in error and "000000000008.parquet" in error
     (mixed / "shards" / "000000000008.parquet").unlink()
     assert "lacks 1 of its 4 shards" in refusal(capsys, "train", mixed, "--out", tmp_path / "c")
     assert not (tmp_path / "c").exists()
