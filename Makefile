@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DEMO ?= demo
+PHOTOGRAPHS ?= flower_photos
 
-.PHONY: help demo test lint chaos clean
+.PHONY: help demo test bench lint chaos clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +22,10 @@ test: $(READY)  ## every test
 chaos: $(READY)  ## fifty rounds of random kills on a cluster of three nodes, about 40 minutes
 	$(BIN)/python tests/chaos.py --seeds 50
 
+bench: $(READY)  ## flowerray and what users would run instead, into docs/benchmarks.md; hours
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/speed.py $(PHOTOGRAPHS) --work $(DEMO)/bench
+
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -31,5 +36,5 @@ clean:  ## remove the environment and the demo's results
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint,openvino]'
 	touch $@

@@ -14,7 +14,8 @@ import shutil
 import statistics
 from pathlib import Path
 
-from flowerray import hardware
+from measure import machine
+
 from flowerray.cluster import connection
 from flowerray.extract import extract
 from flowerray.settings import ExtractSettings, TrainSettings
@@ -56,12 +57,6 @@ def main() -> None:
         seconds = statistics.median(run.fit_seconds for run in runs)
         total = runs[0].scores["photographs"]
         print(f"| {way} | {errors} of {total} | {seconds:.1f} | {seconds / article:.3f} |")
-
-
-def machine() -> str:
-    """The processor and how many CPUs of it."""
-    here = hardware.here()
-    return f"{here.cpus} CPUs, {here.processor}"
 
 
 if __name__ == "__main__":

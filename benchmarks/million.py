@@ -1,4 +1,4 @@
-"""A million photographs: the driver's memory, and how long a finished run takes to see that it is.
+"""A million photographs: memory, and how long a finished run takes to see that it is.
 
     python benchmarks/million.py --work DIR [--photographs 1000000]
 
@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
-from flowers import machine
+from measure import machine, watch
 from PIL import Image
 
 FILES_A_DIRECTORY = 1000
@@ -32,19 +28,24 @@ def main() -> None:
     pile, out = chosen.work / "pile", chosen.work / "features"
     if not pile.exists():
         link_pile(pile, chosen.photographs)
-    extract = ("extract", pile, "--out", out, "--base", "thumbnail", "--json")
+    extract = ("extract", pile, "--out", out, "--base", "thumbnail")
     print(f"{machine()}, {datetime.date.today()}, {chosen.photographs:,} photographs.\n")
     print("| what | seconds | driver's memory at its most, MB |")
     print("|---|---|---|")
+    actors: list[float] = []
     for what, command in (
         ("extract, from command to end", extract),
         ("the same command again", extract),
-        ("verify", ("verify", out, "--json")),
+        ("verify", ("verify", out)),
     ):
-        done, seconds, megabytes = measured(command)
-        print(f"| {what} | {seconds:.0f} | {megabytes:.0f} |", flush=True)
-        if "computed" in done:
-            print(f"computed {done['computed']:,}", file=sys.stderr)
+        done = watch(*command)
+        print(f"| {what} | {done.seconds:.0f} | {done.driver_megabytes:.0f} |", flush=True)
+        actors = done.actors_megabytes or actors
+    print(f"\nAn actor's memory, MB, at each tenth of the way: {', '.join(tenths(actors))}.")
+
+
+def tenths(samples: list[float]) -> list[str]:
+    return [f"{samples[len(samples) * i // 10]:.0f}" for i in range(1, 10)]
 
 
 def link_pile(pile: Path, photographs: int) -> None:
@@ -58,28 +59,6 @@ def link_pile(pile: Path, photographs: int) -> None:
         directory.mkdir(parents=True)
         for i in range(min(FILES_A_DIRECTORY, photographs - number * FILES_A_DIRECTORY)):
             os.link(originals / f"{i:04d}.jpg", directory / f"{i:04d}.jpg")
-
-
-def measured(command: tuple[object, ...]) -> tuple[dict, float, float]:
-    """The command's JSON, its seconds, and its own process' peak of resident memory in MB."""
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flowerray.cli", *map(str, command)], stdout=subprocess.PIPE
-    )
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, peak_kilobytes(process.pid))
-        time.sleep(0.2)
-    assert process.stdout is not None and process.returncode == 0
-    return json.load(process.stdout), time.monotonic() - started, peak / 1000
-
-
-def peak_kilobytes(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        return 0
 
 
 if __name__ == "__main__":

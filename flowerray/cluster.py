@@ -23,6 +23,8 @@ from flowerray.settings import PlanSettings
 DECODE_THREADS_A_GPU = 8  # where no GPU node has started yet
 THREADS = 1  # of an actor on CPUs: without a barrier between threads none of them waits
 MOST_THREADS = 4
+CPU_BATCH_SIZE = 32
+GPU_BATCH_SIZE = 128
 ACTOR_BYTES = 2 << 30  # what an actor may take; see docs/benchmarks.md
 HEAD_CHECK_SECONDS = 5
 HEAD_LOST_SECONDS = 40  # a head with external storage may come back; Ray itself waits 60
@@ -272,44 +274,60 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def plan(settings: PlanSettings) -> Plan:
-    """Actors for the connected cluster, so that all of them fit it at once.
+    """Actors for the connected cluster: one a GPU, and on nodes without GPUs as many as their CPUs
+    and memory carry.
 
-    A GPU gets an actor; so do the CPUs of nodes without GPUs, THREADS an actor, more where memory
-    is short. More actors than fit are made to fit by a fraction of a CPU each: waiting for whole
-    ones would hang for ever.
+    What an actor reserves fits every node that has such a device, and more actors than there are
+    CPUs get a fraction of one: waiting for room that never comes would hang for ever.
 
     Raises:
         FlowerrayError: the cluster has no CPUs.
     """
     there = nodes()
-    gpus = sum(node.gpus for node in there) if settings.device != "cpu" else 0
-    if settings.device == "gpu":
-        # Perhaps more than there are yet, of a cluster that scales.
-        gpus = settings.actors or max(1, gpus)
-        there = [node for node in there if node.gpus]
-    elif settings.actors:
-        gpus = min(gpus, settings.actors)
-    # All CPUs beside a GPU are its actor's, to decode with.
-    beside = [node.cpus // node.gpus for node in there if node.gpus]
-    cpus = max(1, min(beside, default=1))
-    decoders = cpus if beside else DECODE_THREADS_A_GPU
-    on_gpus = Group("gpu", gpus, cpus, 1, decoders, settings.batch_size or 128)
-    cpu_nodes = [node for node in there if not (gpus and node.gpus)]
-    threads = min((_threads_on(node) for node in cpu_nodes), default=1)
-    actors = sum(max(1, node.cpus // threads) for node in cpu_nodes)
-    reserved: float = threads
-    if settings.actors:
-        actors = settings.actors - gpus
-        cpus = sum(node.cpus for node in cpu_nodes)
-        smallest = min((node.cpus for node in cpu_nodes), default=1)
+    if settings.device == "cpu":
+        groups = [_on_cpus(there, settings.actors, settings)]
+    elif settings.device == "gpu":
+        groups = [_on_gpus(there, settings.actors or 1, settings)]
+    else:
+        on_gpus = _on_gpus(there, 0, settings)
+        plain = [node for node in there if not node.gpus] if on_gpus.actors else there
+        rest = settings.actors and settings.actors - on_gpus.actors
+        groups = [on_gpus, _on_cpus(plain, rest, settings)]
+    return Plan(tuple(group for group in groups if group.actors))
+
+
+def _on_gpus(there: list[Node], least: int, settings: PlanSettings) -> Group:
+    """An actor for every GPU, or `least` of them on a cluster that is to scale up to that. All CPUs
+    beside a GPU are its actor's, to decode with."""
+    having = [node for node in there if node.gpus]
+    gpus = sum(node.gpus for node in having)
+    actors = min(gpus, settings.actors or gpus) if least <= gpus else least
+    cpus = max(1, min((node.cpus // node.gpus for node in having), default=1))
+    threads = settings.threads or (cpus if having else DECODE_THREADS_A_GPU)
+    return Group("gpu", actors, cpus, 1, threads, settings.batch_size or GPU_BATCH_SIZE)
+
+
+def _on_cpus(there: list[Node], actors: int | None, settings: PlanSettings) -> Group:
+    """`actors`, or as many as fit, of as few threads as memory has room for."""
+    smallest = min((node.cpus for node in there), default=1)
+    threads = settings.threads
+    if threads is None and actors:
         # Of every node's size at most: a node may go, and its actor must find room on another.
-        threads = max(1, min(MOST_THREADS, smallest, cpus // max(actors, 1)))
-        while threads > 1 and sum(node.cpus // threads for node in cpu_nodes) < actors:
-            threads -= 1
-        sharing = math.ceil(actors / max(cpus, 1))
-        reserved = threads if sharing <= 1 else math.floor(100 / sharing) / 100
-    on_cpus = Group("cpu", actors, reserved, 0, threads, settings.batch_size or 32)
-    return Plan(tuple(group for group in (on_gpus, on_cpus) if group.actors))
+        sizes = range(min(MOST_THREADS, smallest), 0, -1)
+        threads = next((t for t in sizes if _room(there, t) >= actors), 1)
+    elif threads is None:
+        threads = min((_threads_on(node) for node in there), default=1)
+    reserved = min(threads, smallest)
+    if actors is None:
+        actors = _room(there, reserved)
+    crowd = math.ceil(actors / max(_room(there, reserved), 1))
+    share = reserved if crowd <= 1 else math.floor(100 * reserved / crowd) / 100
+    return Group("cpu", actors, share, 0, threads, settings.batch_size or CPU_BATCH_SIZE)
+
+
+def _room(there: list[Node], threads: int) -> int:
+    """How many actors of so many whole CPUs fit the nodes."""
+    return sum(node.cpus // threads for node in there)
 
 
 def _threads_on(node: Node) -> int:

@@ -88,6 +88,13 @@ class PlanSettings(ClusterSettings):
         minimum=1,
         metavar="N",
     )
+    threads: int | None = option(
+        "CPU threads that each actor computes with [1, more where memory is short], or on a GPU "
+        "decodes with [all CPUs beside the GPU]",
+        None,
+        minimum=1,
+        metavar="N",
+    )
     batch_size: int | None = option(
         "photographs in one forward pass [32, on a GPU 128]", None, minimum=1, metavar="N"
     )

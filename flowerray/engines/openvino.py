@@ -6,6 +6,7 @@ A converted model is two uint8 arrays: its graph (XML) and its constants. It nee
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,7 @@ def convert(
         calibration: uint8 pixels (n, size, size, 3); with them the base is quantised to int8, the
             ranges of its activations taken from these photographs.
     """
-    import openvino
-
+    openvino = _import_openvino()
     import_keras(1)
     built = build(spec, weights)
     model = openvino.convert_model(built)
@@ -69,8 +69,7 @@ def convert(
 
 def with_head(base: list[np.ndarray], head: bytes) -> list[np.ndarray]:
     """A converted base with the head of a ``head.keras`` on it: uint8 pixels to probabilities."""
-    import openvino
-
+    openvino = _import_openvino()
     import_keras(1)
     below, above = _from_arrays(openvino.Core(), base), openvino.convert_model(open_head(head))
     (features,) = above.get_parameters()
@@ -80,6 +79,13 @@ def with_head(base: list[np.ndarray], head: bytes) -> list[np.ndarray]:
     shape = below.get_rt_info(["flowerray", "feature_shape"]).astype(str)
     joined.set_rt_info(shape, ["flowerray", "feature_shape"])
     return _to_arrays(joined)
+
+
+def _import_openvino() -> Any:
+    os.environ["CI"] = "true"  # how openvino-telemetry is told to send nothing
+    import openvino
+
+    return openvino
 
 
 def _to_arrays(model: Any) -> list[np.ndarray]:

@@ -1,0 +1,298 @@
+"""flowerray and what users would run instead, in turn on the same photographs, in one run.
+
+    python benchmarks/speed.py PHOTOGRAPHS --work DIR [--repeats 3] [--photographs 600]
+
+PHOTOGRAPHS holds train/CLASS and valid/CLASS. Rates are of steady state: start-up and the first
+batch are left out where a way lets them be. Prints Markdown, and puts it into docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset
+import pyarrow.parquet as pq
+from measure import Watched, machine, watch
+
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parent / "docs" / "benchmarks.md"
+STARTED, ENDED = "<!-- speed.py -->", "<!-- end of speed.py -->"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("photographs", type=Path)
+    options.add_argument("--work", type=Path, required=True)
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--number", type=int, default=600, help="photographs in each run")
+    options.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    chosen = options.parse_args()
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    bench = Bench(chosen.photographs.resolve(), chosen.work.resolve(), chosen.number)
+    lines = [
+        f"`python benchmarks/speed.py`, {machine()}, {datetime.date.today()}; medians of "
+        f"{chosen.repeats} rounds in turn, {chosen.number} photographs each.",
+    ]
+    for name in chosen.only:
+        lines += ["", *SECTIONS[name](bench, chosen.repeats)]
+        print("\n".join(lines), flush=True)
+    text = DOCUMENT.read_text()
+    if len(chosen.only) == len(SECTIONS):
+        part = re.compile(f"(?<={STARTED}\n).*(?={ENDED})", re.DOTALL)
+        DOCUMENT.write_text(part.sub(lambda _: "\n".join(lines) + "\n", text))
+
+
+class Bench:
+    """A directory of `number` photographs by class, and runs over it."""
+
+    def __init__(self, photographs: Path, work: Path, number: int) -> None:
+        self.photographs, self.work, self.number = photographs, work, number
+        self.chosen = work / f"photographs-{number}"
+        if not self.chosen.exists():
+            files = sorted(photographs.glob("*/*/*"))
+            random.Random(0).shuffle(files)
+            for file in files[:number]:
+                link = self.chosen / file.parent.name / f"{file.parents[1].name}-{file.name}"
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(file)
+
+    def peer(self, way: str, precision: str = "float32") -> float:
+        """Photographs a second of a way of peers.py; NaN where it fails or hangs."""
+        command = [sys.executable, HERE / "peers.py", way, self.chosen, "--precision", precision]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+            told = json.loads(done.stdout.splitlines()[-1])
+        except (subprocess.TimeoutExpired, IndexError, ValueError):
+            return float("nan")
+        return told["photographs"] / told["seconds"]
+
+    def extract(self, *options: object) -> Run:
+        """flowerray extract, with its actors' memory watched."""
+        out = self.work / "features"
+        shutil.rmtree(out, ignore_errors=True)
+        return Run(out, watch("extract", self.chosen, "--out", out, *options))
+
+
+class Run:
+    """One extraction: its steady rate, when the first shard was there, its actors' memory in MB."""
+
+    def __init__(self, out: Path, watched: Watched) -> None:
+        self.out, self.actor_megabytes = out, max(watched.actors_megabytes)
+        files = sorted((out / "shards").iterdir(), key=lambda file: file.stat().st_mtime)
+        rows = [pq.read_metadata(file).num_rows for file in files]
+        times = [file.stat().st_mtime for file in files]
+        self.first_commit = times[0]
+        self.rate = sum(rows[1:]) / (times[-1] - times[0])
+
+
+def in_turn(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """The median of each way's figure, all ways once before any twice."""
+    figures: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            figures[name].append(way())
+            print(f"{name}: {figures[name][-1]:.2f}", file=sys.stderr, flush=True)
+    return {name: statistics.median(values) for name, values in figures.items()}
+
+
+def throughput(bench: Bench, repeats: int) -> list[str]:
+    """End to end against the peers and the bare forward pass."""
+    memory: dict[str, float] = {}
+
+    def ours(*options: object) -> Callable[[], float]:
+        def run() -> float:
+            done = bench.extract(*options)
+            memory[" ".join(map(str, options))] = done.actor_megabytes
+            return done.rate
+
+        return run
+
+    rates = in_turn(
+        {
+            "forward pass alone, float32": lambda: bench.peer("forward"),
+            "forward pass alone, bfloat16": lambda: bench.peer("forward", "bfloat16"),
+            "**flowerray**, default": ours(),
+            "**flowerray** `--precision float32`": ours("--precision", "float32"),
+            "**flowerray** `--precision bfloat16`": ours("--precision", "bfloat16"),
+            "**flowerray** `--precision int8`": ours("--precision", "int8"),
+            "the article's loop, float32": lambda: bench.peer("article_loop"),
+            "tf.data and `predict`, float32": lambda: bench.peer("tf_data"),
+            "tf.data and `predict`, bfloat16": lambda: bench.peer("tf_data", "bfloat16"),
+            "Ray Data's pattern, one actor, float32": lambda: bench.peer("ray_data"),
+            "Daft with a class UDF, float32": lambda: bench.peer("daft_udf"),
+        },
+        repeats,
+    )
+    article = rates["the article's loop, float32"]
+    lines = [
+        "### Photographs a second, end to end",
+        "",
+        "| what | a second | of the article's loop | of the forward pass alone |",
+        "|---|---|---|---|",
+    ]
+    for name, rate in rates.items():
+        precision = "bfloat16" if "bfloat16" in name or "default" in name else "float32"
+        forward = rates[f"forward pass alone, {precision}"]
+        share = "" if "int8" in name else f"{rate / forward:.2f}"
+        lines.append(f"| {name} | {rate:.2f} | {rate / article:.2f} | {share} |")
+    held = ", ".join(f"{options or 'default'} {m:.0f} MB" for options, m in memory.items())
+    return [*lines, "", f"The most memory an actor of flowerray held: {held}."]
+
+
+def scaling(bench: Bench, repeats: int) -> list[str]:
+    """One and two actors of one thread."""
+    one, two = (
+        lambda actors=actors: (
+            bench.extract(*("--actors", actors, "--threads", 1, "--precision", "float32")).rate
+        )
+        for actors in (1, 2)
+    )
+    rates = in_turn({"one": one, "two": two}, repeats)
+    return [
+        "### Scaling",
+        "",
+        f"Actors of one thread, float32: one {rates['one']:.2f} photographs a second, two "
+        f"{rates['two']:.2f}, {rates['two'] / rates['one']:.2f} times as many.",
+    ]
+
+
+def ceiling(bench: Bench, repeats: int) -> list[str]:
+    """The pipeline with a base that costs nothing, against decoding alone on every core."""
+    many = Bench(bench.photographs, bench.work, 1650)
+    for copy in range(1, 8):
+        for file in list(many.chosen.glob("*/*-*")):
+            link = file.parent / f"copy{copy}_{file.name.rpartition('_')[2]}"
+            if not file.name.startswith("copy") and not link.exists():
+                link.symlink_to(file.resolve())
+    rates = in_turn(
+        {
+            "decoding alone": lambda: many.peer("decode"),
+            "flowerray": lambda: many.extract("--base", "thumbnail").rate,
+        },
+        repeats,
+    )
+    return [
+        "### The pipeline's ceiling",
+        "",
+        f"`--base thumbnail`, which computes next to nothing: {rates['flowerray']:.0f} photographs "
+        f"a second; reading and decoding alone, on both cores: {rates['decoding alone']:.0f}; "
+        f"{rates['flowerray'] / rates['decoding alone']:.2f} of it.",
+    ]
+
+
+def startup(bench: Bench, repeats: int) -> list[str]:
+    """From the command to the first finished batch, against a bare actor with the same model."""
+    few = Bench(bench.photographs, bench.work, 64)
+
+    def ours() -> float:
+        started = time.time()
+        # A shard of one batch is committed as soon as the batch is done.
+        return few.extract("--precision", "float32", "--shard-size", 8).first_commit - started
+
+    def bare() -> float:
+        started = time.time()
+        done = subprocess.run(
+            [sys.executable, HERE / "bare_actor.py"], capture_output=True, text=True, check=True
+        )
+        return float(done.stdout.split()[-1]) - started
+
+    seconds = in_turn({"flowerray": ours, "bare": bare}, repeats)
+    ratio = seconds["flowerray"] / seconds["bare"]
+    return [
+        "### Start-up",
+        "",
+        f"From the command to the first finished batch: {seconds['flowerray']:.1f} s; a bare script "
+        f"that calls `ray.init()` and starts one actor that imports TensorFlow and builds the same "
+        f"model: {seconds['bare']:.1f} s; {ratio:.2f} times as long.",
+    ]
+
+
+def storage(bench: Bench, repeats: int) -> list[str]:
+    """Bytes a photograph, and how fast features are read."""
+    lines = ["### Storage", "", "| features | bytes each | read, a second |", "|---|---|---|"]
+    for name, options in (("7x7x512", ()), ("`--pool avg`, 512", ("--pool", "avg"))):
+        shards = bench.extract(*options).out / "shards"
+        size = sum(file.stat().st_size for file in shards.iterdir())
+        started = time.perf_counter()
+        rows = pyarrow.dataset.dataset(shards).to_table().num_rows
+        rate = rows / (time.perf_counter() - started)
+        lines.append(f"| {name}, float16 | {size / rows:,.0f} | {rate:,.0f} |")
+    return lines
+
+
+def accuracy(bench: Bench, repeats: int) -> list[str]:
+    """Errors and agreement at each precision, and how exact scaled decoding is."""
+    labels: dict[str, dict[str, str]] = {}
+    lines = [
+        "### Labels at each precision",
+        "",
+        "The classifier is trained on float32 features and labels `valid/`.",
+        "",
+        "| precision | errors | labels as in float32 |",
+        "|---|---|---|",
+    ]
+    features, classifier, out = (bench.work / n for n in ("f32", "classifier", "labels"))
+    shutil.rmtree(classifier, ignore_errors=True)
+    watch("extract", bench.photographs, "--out", features, "--precision", "float32")
+    watch("train", features, "--out", classifier)
+    for precision in ("float32", "bfloat16", "int8"):
+        shutil.rmtree(out, ignore_errors=True)
+        arguments = ("--classifier", classifier, "--out", out, "--precision", precision)
+        watch("label", bench.photographs / "valid", *arguments)
+        table = pyarrow.dataset.dataset(out / "shards").to_table().to_pylist()
+        labels[precision] = {row["uri"]: row["label"] for row in table}
+        errors = sum(Path(uri).parent.name != label for uri, label in labels[precision].items())
+        same = sum(label == labels["float32"][uri] for uri, label in labels[precision].items())
+        lines.append(f"| {precision} | {errors} of {len(table)} | {same} of {len(table)} |")
+    least, mean = scaled_decoding(sorted((bench.photographs / "valid").glob("*/*")))
+    lines += [
+        "",
+        "Decoding a JPEG at a reduced scale of its DCT instead of whole: the cosine between the "
+        f"features of `valid/` is {mean:.4f} in the mean, {least:.4f} at least.",
+    ]
+    return lines
+
+
+def scaled_decoding(files: list[Path]) -> tuple[float, float]:
+    """The least and mean cosine of features between scaled and whole decoding."""
+    from PIL import Image
+
+    from flowerray import photographs, weights
+    from flowerray.bases import BaseSpec
+    from flowerray.engines import open_engine
+    from flowerray.photographs import Limits
+
+    def whole(data: bytes) -> np.ndarray:
+        image = photographs.upright(photographs.open_image(data, Limits()), None)
+        return np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR))
+
+    spec = BaseSpec("vgg16", None, 224, "vgg", "bilinear-dct", "float32", "keras", "imagenet", "-")
+    engine = open_engine(spec, weights.load("vgg16").arrays, threads=2)
+    cosines = []
+    for file in files:
+        data = file.read_bytes()
+        pair = np.stack([photographs.decode(data, 224, spec.resize, Limits()), whole(data)])
+        one, other = engine(pair).reshape(2, -1)
+        cosines.append(float(one @ other / np.linalg.norm(one) / np.linalg.norm(other)))
+    return min(cosines), statistics.fmean(cosines)
+
+
+SECTIONS = {
+    section.__name__: section
+    for section in (throughput, scaling, ceiling, startup, storage, accuracy)
+}
+
+if __name__ == "__main__":
+    main()

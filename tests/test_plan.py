@@ -1,0 +1,48 @@
+"""What runs where, on clusters of any make."""
+
+import pytest
+
+from flowerray import cluster
+from flowerray.cluster import Node
+from flowerray.settings import PlanSettings
+
+GIB = 1 << 30
+
+
+def planned(monkeypatch, nodes, **options):
+    """(device, actors, cpus, gpus, threads) of each group on nodes of (cpus, gpus, GiB)."""
+    there = [Node(str(i), "-", c, g, m * GIB) for i, (c, g, m) in enumerate(nodes)]
+    monkeypatch.setattr(cluster, "nodes", lambda: there)
+    groups = cluster.plan(PlanSettings(**options)).groups
+    return [(g.device, g.actors, g.cpus, g.gpus, g.threads) for g in groups]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "expected"),
+    [
+        ([(2, 0, 24)], {}, [("cpu", 2, 1, 0, 1)]),
+        ([(1, 0, 24)], {}, [("cpu", 1, 1, 0, 1)]),
+        ([(64, 0, 64)], {}, [("cpu", 32, 2, 0, 2)]),
+        ([(2, 0, 24)], {"actors": 1}, [("cpu", 1, 2, 0, 2)]),
+        ([(2, 0, 24)], {"actors": 4}, [("cpu", 4, 0.5, 0, 1)]),
+        ([(1, 0, 24)] * 3, {"actors": 4}, [("cpu", 4, 0.5, 0, 1)]),
+        ([(1, 0, 24)] * 4, {"actors": 2}, [("cpu", 2, 1, 0, 1)]),
+        ([(8, 0, 24), (2, 0, 24)], {"actors": 2}, [("cpu", 2, 2, 0, 2)]),
+        ([(2, 0, 24)], {"actors": 1, "threads": 1}, [("cpu", 1, 1, 0, 1)]),
+        ([(16, 1, 128)], {}, [("gpu", 1, 16, 1, 16)]),
+        ([(16, 4, 128), (8, 0, 64)], {}, [("gpu", 4, 4, 1, 4), ("cpu", 8, 1, 0, 1)]),
+        ([(16, 4, 128), (8, 0, 64)], {"actors": 2}, [("gpu", 2, 4, 1, 4)]),
+        ([(16, 4, 128), (8, 0, 64)], {"device": "cpu"}, [("cpu", 24, 1, 0, 1)]),
+        ([(2, 0, 8)], {"device": "gpu", "actors": 8}, [("gpu", 8, 1, 1, 8)]),
+    ],
+)
+def test_plans(monkeypatch, nodes, options, expected):
+    assert planned(monkeypatch, nodes, **options) == expected
+
+
+def test_an_actor_of_every_plan_fits_each_node_that_has_its_device(monkeypatch):
+    for nodes in ([(1, 0, 2)], [(3, 0, 4), (7, 0, 64)], [(2, 1, 8), (32, 8, 256), (5, 0, 9)]):
+        for actors in (None, 1, 2, 3, 7, 50):
+            for device, count, cpus, gpus, _ in planned(monkeypatch, nodes, actors=actors):
+                having = [n for n in nodes if n[1]] if gpus else nodes
+                assert count and all(cpus <= c for c, g, _ in having if device == "cpu" or g)
