@@ -213,9 +213,9 @@ def startup(bench: Bench, repeats: int) -> list[str]:
     return [
         "### Start-up",
         "",
-        f"From the command to the first finished batch: {seconds['flowerray']:.1f} s; a bare script "
-        f"that calls `ray.init()` and starts one actor that imports TensorFlow and builds the same "
-        f"model: {seconds['bare']:.1f} s; {ratio:.2f} times as long.",
+        f"From the command to the first finished batch: {seconds['flowerray']:.1f} s; a bare "
+        "script that calls `ray.init()` and starts one actor that imports TensorFlow and builds "
+        f"the same model: {seconds['bare']:.1f} s; {ratio:.2f} times as long.",
     ]
 
 
