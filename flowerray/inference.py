@@ -107,9 +107,14 @@ def _reports(
     tasks = [to_do[i : i + shards_a_task] for i in range(0, len(to_do), shards_a_task)]
     limits = Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
     group = plan.groups[-1]
-    reports = ray.data.from_arrow([_as_table(task) for task in tasks]).map_batches(
+    items = [
+        {"first_rows": [s.first_row for s in task], "rows": [s.rows for s in task]}
+        for task in tasks
+    ]
+    # One block a task. (from_arrow would first run a Ray task to look at them.)
+    reports = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         ShardActor,
-        batch_size=shards_a_task,
+        batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
         num_cpus=group.cpus,
         num_gpus=group.gpus,
@@ -134,10 +139,6 @@ def _resources_of_each(plan: Plan) -> Callable[[], dict[str, float]]:
         return {"num_cpus": group.cpus, "num_gpus": group.gpus}
 
     return resources
-
-
-def _as_table(task: list[Shard]) -> pa.Table:
-    return pa.table({"first_row": [s.first_row for s in task], "rows": [s.rows for s in task]})
 
 
 # A shard that took its actor down this often may hold a photograph that did it: from then on its
@@ -177,9 +178,8 @@ class ShardActor:
         self.ready = time.time()
 
     def __call__(self, task: dict[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
-        asked = [
-            Shard(int(f), int(r)) for f, r in zip(task["first_row"], task["rows"], strict=True)
-        ]
+        first_rows, rows = task["first_rows"][0], task["rows"][0]
+        asked = [Shard(int(f), int(r)) for f, r in zip(first_rows, rows, strict=True)]
         found = ((shard, self._left_of(shard)) for shard in asked)
         work = {shard: left for shard, left in found if left is not None}
         decoded = self._decoded_ahead(work)
