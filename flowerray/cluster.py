@@ -23,7 +23,7 @@ from flowerray.settings import PlanSettings
 DECODE_THREADS_A_GPU = 8  # where no GPU node has started yet
 THREADS = 1  # of an actor on CPUs: without a barrier between threads none of them waits
 MOST_THREADS = 4
-CPU_BATCH_SIZE = 32
+CPU_BATCH_SIZE = 16
 GPU_BATCH_SIZE = 128
 ACTOR_BYTES = 2 << 30  # what an actor may take; see docs/benchmarks.md
 HEAD_CHECK_SECONDS = 5

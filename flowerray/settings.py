@@ -96,7 +96,7 @@ class PlanSettings(ClusterSettings):
         metavar="N",
     )
     batch_size: int | None = option(
-        "photographs in one forward pass [32, on a GPU 128]", None, minimum=1, metavar="N"
+        "photographs in one forward pass [16, on a GPU 128]", None, minimum=1, metavar="N"
     )
 
 
