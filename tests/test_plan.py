@@ -1,8 +1,11 @@
 """What runs where, on clusters of any make."""
 
+import json
+
 import pytest
 
-from flowerray import cluster
+from flowerray import cluster, hardware
+from flowerray.cli import main
 from flowerray.cluster import Node
 from flowerray.settings import PlanSettings
 
@@ -46,3 +49,17 @@ def test_an_actor_of_every_plan_fits_each_node_that_has_its_device(monkeypatch):
             for device, count, cpus, gpus, _ in planned(monkeypatch, nodes, actors=actors):
                 having = [n for n in nodes if n[1]] if gpus else nodes
                 assert count and all(cpus <= c for c, g, _ in having if device == "cpu" or g)
+
+
+def test_plan_and_doctor_tell_of_this_machine(local_ray, capsys):
+    assert main(["plan", "--actors", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sum(group["actors"] for group in told["groups"]) == 1
+    assert told["precision"] in ("float32", "bfloat16")
+    assert main(["doctor", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    (node,) = told["nodes"]
+    here = hardware.here()
+    assert (node["processor"], node["cpus"]) == (here.processor, here.cpus)
+    assert main(["doctor"]) == 0
+    assert here.processor in capsys.readouterr().out
