@@ -1,9 +1,10 @@
 """flowerray and what users would run instead, in turn on the same photographs, in one run.
 
-    python benchmarks/speed.py PHOTOGRAPHS --work DIR [--repeats 3] [--photographs 600]
+    python benchmarks/speed.py PHOTOGRAPHS --work DIR [--repeats 3] [--number 600] [--only ...]
 
 PHOTOGRAPHS holds train/CLASS and valid/CLASS. Rates are of steady state: start-up and the first
-batch are left out where a way lets them be. Prints Markdown, and puts it into docs/benchmarks.md.
+batch are left out where a way lets them be. Prints Markdown, and puts each section into its place
+in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from measure import Watched, machine, watch
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs" / "benchmarks.md"
-STARTED, ENDED = "<!-- speed.py -->", "<!-- end of speed.py -->"
 
 
 def main() -> None:
@@ -41,17 +41,16 @@ def main() -> None:
     chosen = options.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
     bench = Bench(chosen.photographs.resolve(), chosen.work.resolve(), chosen.number)
-    lines = [
-        f"`python benchmarks/speed.py`, {machine()}, {datetime.date.today()}; medians of "
-        f"{chosen.repeats} rounds in turn, {chosen.number} photographs each.",
-    ]
+    run = (
+        f"{machine()}, {datetime.date.today()}; medians of {chosen.repeats} rounds in turn, "
+        f"{chosen.number} photographs each."
+    )
     for name in chosen.only:
-        lines += ["", *SECTIONS[name](bench, chosen.repeats)]
-        print("\n".join(lines), flush=True)
-    text = DOCUMENT.read_text()
-    if len(chosen.only) == len(SECTIONS):
-        part = re.compile(f"(?<={STARTED}\n).*(?={ENDED})", re.DOTALL)
-        DOCUMENT.write_text(part.sub(lambda _: "\n".join(lines) + "\n", text))
+        title, *lines = SECTIONS[name](bench, chosen.repeats)
+        part = "\n".join([title, "", run, *lines]) + "\n"
+        print(part, flush=True)
+        place = re.compile(f"(?<=<!-- {name} -->\n).*(?=<!-- end of {name} -->)", re.DOTALL)
+        DOCUMENT.write_text(place.sub(lambda _, part=part: part, DOCUMENT.read_text()))
 
 
 class Bench:
@@ -199,7 +198,7 @@ def startup(bench: Bench, repeats: int) -> list[str]:
     def ours() -> float:
         started = time.time()
         # A shard of one batch is committed as soon as the batch is done.
-        return few.extract("--precision", "float32", "--shard-size", 8).first_commit - started
+        return few.extract("--shard-size", 8).first_commit - started
 
     def bare() -> float:
         started = time.time()
@@ -213,7 +212,7 @@ def startup(bench: Bench, repeats: int) -> list[str]:
     return [
         "### Start-up",
         "",
-        f"From the command to the first finished batch: {seconds['flowerray']:.1f} s; a bare "
+        f"From the command to the first finished batch of 8: {seconds['flowerray']:.1f} s; a bare "
         "script that calls `ray.init()` and starts one actor that imports TensorFlow and builds "
         f"the same model: {seconds['bare']:.1f} s; {ratio:.2f} times as long.",
     ]
