@@ -270,7 +270,7 @@ def computes_bfloat16(device: str) -> bool:
         return True  # as every GPU since NVIDIA's Ampere, of 2020
     connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
     found = on_each_node(hardware.here).values() if connected else [hardware.here()]
-    return all(machine.bfloat16 or machine.gpus for machine in found)
+    return all(machine.bfloat16 or (device != "cpu" and machine.gpus) for machine in found)
 
 
 def plan(settings: PlanSettings) -> Plan:

@@ -67,7 +67,9 @@ def _limits(machine: Hardware) -> list[str]:
         if not machine.bfloat16:
             limits.append("no bfloat16 instructions: float32 is the fastest without int8")
         if not machine.openvino:
-            limits.append("no int8: pip install 'flowerray[openvino]' computes 3 to 4 times faster")
+            limits.append(
+                "no int8: pip install 'flowerray[openvino]' (docs/benchmarks.md says how fast)"
+            )
         elif not machine.int8:
             limits.append("no VNNI or AMX: int8 gains little over float32")
     if machine.memory_bytes < machine.cpus * cluster.ACTOR_BYTES and not machine.gpus:

@@ -27,7 +27,6 @@ from flowerray.storage import Folder
 from flowerray.weights import Weights
 
 QUANTISED = "int8.npz"
-# 120 to 300 change the labels of the benchmark's photographs no more than the draw does.
 CALIBRATION_PHOTOGRAPHS = 128
 AGREEMENT_PHOTOGRAPHS = 128
 SEED = 0

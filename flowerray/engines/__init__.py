@@ -26,7 +26,7 @@ def open_engine(
 ) -> Engine:
     """The engine that `spec` names, computing on `threads` CPU threads.
 
-    `model` is what `flowerray.engines.prepared` made: the weights, or what the engine compiled of
+    `model` is what ``flowerray.precision.with_model`` gave: the weights, or what OpenVINO made of
     them. `head` is a ``head.keras`` to put on the base.
     """
     if spec.engine == "thumbnail":
