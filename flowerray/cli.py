@@ -213,7 +213,7 @@ def _plan_text(done: Any) -> str:
         f"batches of {g['batch_size']} photographs"
         for g in done.groups
     ]
-    return "\n".join([*lines, f"--precision auto is {done.precision}"])
+    return "\n".join([*lines, f"--precision auto is {done.precision}, --engine auto {done.engine}"])
 
 
 def _doctor_text(done: Any) -> str:

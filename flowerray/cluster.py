@@ -263,14 +263,10 @@ def on_each_node(fn: Callable[[], Result]) -> dict[Node, Result]:
     return dict(zip(asked, ray.get(pending), strict=True))
 
 
-def computes_bfloat16(device: str) -> bool:
-    """Whether all that would compute has bfloat16 instructions: this machine, or where a cluster is
-    connected, its nodes."""
-    if device == "gpu":
-        return True  # as every GPU since NVIDIA's Ampere, of 2020
+def machines() -> list[hardware.Hardware]:
+    """What would compute: this machine, or where a cluster is connected, its nodes."""
     connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-    found = on_each_node(hardware.here).values() if connected else [hardware.here()]
-    return all(machine.bfloat16 or (device != "cpu" and machine.gpus) for machine in found)
+    return list(on_each_node(hardware.here).values()) if connected else [hardware.here()]
 
 
 def plan(settings: PlanSettings) -> Plan:

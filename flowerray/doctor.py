@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from flowerray import cluster, hardware, weights
+from flowerray import cluster, hardware, precision, weights
 from flowerray.hardware import Hardware
 from flowerray.settings import ClusterSettings, PlanSettings
 
@@ -14,10 +14,11 @@ from flowerray.settings import ClusterSettings, PlanSettings
 @dataclass(frozen=True)
 class PlanReport:
     """The groups of actors that a job would start here (see ``flowerray.cluster.Group``), and the
-    precision that `auto` means."""
+    precision and engine that `auto` means."""
 
     groups: list[dict[str, Any]]
     precision: str
+    engine: str
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ def plan(settings: PlanSettings) -> PlanReport:
     """
     with cluster.connection(settings.address):
         groups = [dataclasses.asdict(group) for group in cluster.plan(settings).groups]
-        fast = cluster.computes_bfloat16(settings.device)
-    return PlanReport(groups, "bfloat16" if fast else "float32")
+        return PlanReport(groups, *precision.fastest(settings.device))
 
 
 def diagnose(settings: ClusterSettings) -> Diagnosis:
@@ -68,7 +68,8 @@ def _limits(machine: Hardware) -> list[str]:
             limits.append("no bfloat16 instructions: float32 is the fastest without int8")
         if not machine.openvino:
             limits.append(
-                "no int8: pip install 'flowerray[openvino]' (docs/benchmarks.md says how fast)"
+                "no OpenVINO: pip install 'flowerray[openvino]' for int8, sooner starts and less "
+                "memory (docs/benchmarks.md says how much)"
             )
         elif not machine.int8:
             limits.append("no VNNI or AMX: int8 gains little over float32")

@@ -105,12 +105,14 @@ def _weights_of(trained: Classifier, settings: LabelSettings) -> Weights:
 
 
 def _asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:
-    """The classifier's own base spec, or one of another precision where that is asked for."""
+    """The classifier's own base spec, or one of another precision where that is asked for; either
+    engine computes it."""
     spec = trained.base_spec
-    if settings.precision in (None, spec.precision):
+    same = settings.precision in (None, spec.precision)
+    if spec.engine == "thumbnail" or (same and spec.precision == "int8"):
         return spec
-    engine = spec.engine if spec.engine == "thumbnail" else "auto"
-    return replace(spec, precision=settings.precision, engine=engine, calibration=None)
+    precision = settings.precision or spec.precision
+    return replace(spec, precision=precision, engine=settings.engine, calibration=None)
 
 
 def _work(
@@ -123,9 +125,10 @@ def _work(
 ) -> tuple[Output, LabelWork, list[np.ndarray]]:
     """What the actors do and with which model; at another precision than the classifier's own,
     with the measured agreement of the labels in the output's record."""
-    own = trained.base_spec
     beside = Folder.at(settings.classifier)
-    if spec == own:
+    own = _asked_of(trained, replace(settings, precision=None, engine="auto"))
+    own = precision.settled(own, None, settings.device)
+    if spec.precision == own.precision:
         output, spec, model = precision.with_model(output, spec, weights, beside, trained.head)
     else:
         output, spec, model = precision.with_model(

@@ -1,24 +1,23 @@
 """The precision ladder: what `auto` is here, the quantised base of int8, and how labels agree.
 
-float32 computes as Keras does, bfloat16 by the hardware's own instructions, int8 through OpenVINO
-on a base that nncf quantised after a sample of the job's own photographs. That base is kept beside
-what was made with it, as ``int8.npz``.
+float32 and bfloat16 are computed by either engine, int8 through OpenVINO on a base that nncf
+quantised after a sample of the job's own photographs. That base is kept beside what was made with
+it, as ``int8.npz``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
+import os
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
-from flowerray import catalog, cluster, hardware, photographs, shards
+from flowerray import catalog, cluster, conversion, hardware, photographs, shards
 from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
-from flowerray.engines import open_engine
+from flowerray.engines import open_engine, openvino
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.photographs import Limits, Rejected
 from flowerray.progress import say
@@ -40,8 +39,10 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
         recorded: the spec of the output that the job goes on with, which stays if `spec` allows.
 
     Raises:
-        UsageError: int8 asked for where it can't be.
+        UsageError: int8 or OpenVINO asked for where it can't be.
     """
+    if spec.engine == "thumbnail":
+        return replace(spec, precision="float32")
     if recorded is not None:
         adopted = replace(
             spec,
@@ -50,14 +51,14 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
             calibration=spec.calibration or recorded.calibration,
         )
         if adopted == recorded:
-            return recorded
+            spec = recorded
     precision, engine = spec.precision, spec.engine
-    if engine == "thumbnail":
-        return replace(spec, precision="float32")
-    if precision == "auto":
-        precision = "bfloat16" if cluster.computes_bfloat16(device) else "float32"
-    if engine == "auto":
-        engine = "openvino" if precision == "int8" else "keras"
+    if precision == "int8" and engine == "auto":
+        engine = "openvino"
+    elif "auto" in (precision, engine):
+        fast, fast_engine = fastest(device)
+        precision = fast if precision == "auto" else precision
+        engine = fast_engine if engine == "auto" else engine
     if precision == "int8" and engine != "openvino":
         raise UsageError("--precision int8 is OpenVINO's: leave --engine out")
     if engine == "openvino" and device == "gpu":
@@ -67,38 +68,45 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     return replace(spec, precision=precision, engine=engine)
 
 
+def fastest(device: str) -> tuple[str, str]:
+    """The precision and the engine that `auto` means where a job computes on `device`."""
+    machines = cluster.machines()
+    on_gpus = device == "gpu" or (device == "auto" and any(m.gpus for m in machines))
+    native = all(m.bfloat16 or (on_gpus and (device == "gpu" or m.gpus)) for m in machines)
+    # Who names another backend of Keras wants Keras; OpenVINO converts TensorFlow's models alone.
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    converts = all(m.openvino for m in machines) and backend == "tensorflow"
+    return (
+        "bfloat16" if native else "float32",
+        "openvino" if converts and not on_gpus else "keras",
+    )
+
+
 def with_model(
     output: Output, spec: BaseSpec, weights: Weights, kept_in: Folder, head: bytes | None = None
 ) -> tuple[Output, BaseSpec, list[np.ndarray]]:
     """What the actors open their engine with: the weights, or what OpenVINO made of them.
 
-    For int8 that is the quantised base in `kept_in`, made first where `spec` names none yet: then
-    the output and the spec that come back name it. With nothing to do there is no model.
+    For int8 the base is the quantised one in `kept_in`, made first where `spec` names none yet:
+    then the output and the spec that come back name it. With nothing to do there is no model.
 
     Raises:
         FlowerrayError: the quantised base is lost or another, or no photograph can be read.
     """
     if not output.to_do() or spec.engine != "openvino":
         return output, spec, weights.arrays
-    base, sample = None, None
     if spec.calibration is not None:
         base = _kept(kept_in, spec.calibration)
     elif spec.precision == "int8":
         sample = _sample(output, CALIBRATION_PHOTOGRAPHS)
         say(f"int8: calibrating on {len(sample)} of the photographs")
-    base, model = cluster.run_once(_converted, spec, weights.arrays, base, sample, head)
-    if sample is not None:
-        spec = replace(spec, calibration=keep(base, output.folder))
+        base = cluster.run_once(_quantised, spec, weights.arrays, sample)
+        output.folder.write(QUANTISED, conversion.pack(base))
+        spec = replace(spec, calibration=_sha256(base))
         output = shards.with_base_spec(output, spec)
-    return output, spec, model
-
-
-def keep(base: list[np.ndarray], folder: Folder) -> str:
-    """Write a quantised base to `folder`; returns its SHA-256."""
-    stream = io.BytesIO()
-    np.savez(stream, graph=base[0], constants=base[1])
-    folder.write(QUANTISED, stream.getbuffer())
-    return _sha256(base)
+    else:
+        base = conversion.base(spec, weights)
+    return output, spec, base if head is None else base + conversion.head(head)
 
 
 def agreement(
@@ -115,19 +123,9 @@ def agreement(
     return {"photographs": photographs, "same": same}
 
 
-def _converted(
-    spec: BaseSpec,
-    weights: list[np.ndarray],
-    base: list[np.ndarray] | None,
-    sample: pa.Table | None,
-    head: bytes | None,
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """A task: the converted base, and what the actors get: that, or with the head on it."""
-    from flowerray.engines import openvino
-
-    if base is None:
-        base = openvino.convert(spec, weights, None if sample is None else _pixels(sample, spec))
-    return base, base if head is None else openvino.with_head(base, head)
+def _quantised(spec: BaseSpec, weights: list[np.ndarray], sample: pa.Table) -> list[np.ndarray]:
+    """A task: the base, converted and quantised."""
+    return openvino.convert(spec, weights, _pixels(sample, spec))
 
 
 def _agreement(
@@ -177,9 +175,8 @@ def _sha256(base: list[np.ndarray]) -> str:
 def _kept(folder: Folder, calibration: str) -> list[np.ndarray]:
     file = folder.file(QUANTISED)
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            base = [arrays["graph"], arrays["constants"]]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        base = conversion.unpack(file)
+    except (OSError, ValueError) as error:
         raise FlowerrayError(f"the quantised base {file} can't be read: {error}") from None
     if _sha256(base) != calibration:
         raise FlowerrayError(f"{file} is not the quantised base that {folder} was made with")

@@ -114,6 +114,11 @@ class InferenceSettings(PlanSettings):
     weights: str = option(
         "imagenet, a weights file, or random (for smoke tests)", "imagenet", metavar="WEIGHTS"
     )
+    engine: str = option(
+        "what computes: keras, or openvino on CPUs [openvino where it is installed]",
+        "auto",
+        choices=("auto", "keras", "openvino"),
+    )
     append: bool = option("keep what --out has, add the photographs that came since", False)
     overwrite: bool = option("delete what an earlier run left in --out, start anew", False)
     retry_rejected: bool = option("only try the rejected photographs of --out again", False)
@@ -154,11 +159,6 @@ class ExtractSettings(InferenceSettings):
         "needs flowerray[openvino] and CPUs",
         "auto",
         choices=("auto", *PRECISIONS),
-    )
-    engine: str = option(
-        "what computes: keras, or openvino on CPUs [keras, for int8 openvino]",
-        "auto",
-        choices=("auto", "keras", "openvino"),
     )
     valid_fraction: float = option(
         "share of each class kept for validation where the folders name no split",

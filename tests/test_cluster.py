@@ -86,8 +86,9 @@ def cluster(tmp_path):
 def wait_until_jobs_are_taken(environment, head):
     deadline = time.monotonic() + 90
     while head.poll() is None and time.monotonic() < deadline:
-        listing = subprocess.run([RAY, "job", "list"], env=environment, capture_output=True)
-        if listing.returncode == 0:
+        # Listing jobs works before there is an agent that could start one.
+        trial = [RAY, "job", "submit", "--", "true"]
+        if subprocess.run(trial, env=environment, capture_output=True).returncode == 0:
             return
     raise RuntimeError("the Ray head did not come up")
 

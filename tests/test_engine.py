@@ -106,7 +106,7 @@ def test_a_head_on_the_base_is_the_head_on_its_features(pixels, vgg16):
     np.testing.assert_allclose(fused(pixels), expected, atol=1e-4)
     if hardware.has_openvino():
         other = replace(spec(), engine="openvino")
-        joined = openvino.with_head(openvino.convert(other, vgg16, None), head_bytes(head))
+        joined = openvino.convert(other, vgg16, None) + openvino.convert_head(head_bytes(head))
         engine = open_engine(other, joined, threads=2)
         assert engine.feature_shape == (7, 7, 512)
         np.testing.assert_allclose(engine(pixels), expected, atol=1e-4)

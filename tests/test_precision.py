@@ -6,13 +6,14 @@ import shutil
 import numpy as np
 import pytest
 
-from flowerray import hardware
+from flowerray import hardware, weights
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.extract import extract
 from flowerray.label import label
 from flowerray.precision import QUANTISED, settled
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
+from flowerray.shards import read_output, read_table
 from flowerray.train import train
 
 needs_openvino = pytest.mark.skipif(
@@ -29,12 +30,54 @@ def spec(precision, engine="auto", calibration=None):
 
 def test_auto_is_what_the_hardware_has_and_stays_what_it_was():
     fast = "bfloat16" if hardware.here().bfloat16 else "float32"
-    assert settled(spec("auto"), None, "cpu") == spec(fast, "keras")
+    engine = "openvino" if hardware.has_openvino() else "keras"
+    assert settled(spec("auto"), None, "cpu") == spec(fast, engine)
     assert settled(spec("auto"), None, "gpu") == spec("bfloat16", "keras")
     before = spec("int8", "openvino", "abc")
     assert settled(spec("auto"), before, "cpu") == before
     assert settled(spec("int8"), before, "cpu") == before
-    assert settled(spec("float32"), before, "cpu") == spec("float32", "keras")
+    assert settled(spec("float32", "keras"), before, "cpu") == spec("float32", "keras")
+
+
+def test_who_names_a_backend_of_keras_gets_keras(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert settled(spec("auto"), None, "cpu").engine == "keras"
+
+
+@needs_openvino
+def test_a_converted_base_is_kept_and_a_damaged_one_made_again(
+    sample, local_ray, tmp_path, capfd, monkeypatch
+):
+    cache = tmp_path / "cache"
+    weights.load("vgg16")
+    shutil.copytree(weights.cache_directory(), cache)
+    shutil.rmtree(cache / "openvino", ignore_errors=True)
+    monkeypatch.setenv("FLOWERRAY_CACHE", str(cache))
+    told, features = [], []
+    for run in "012":
+        out = str(tmp_path / run)
+        extract(ExtractSettings(images=str(sample.labelled), out=out, engine="openvino"))
+        features.append(read_table(read_output(out, "features"), ["uri", "features"]))
+        told.append("converting" in capfd.readouterr().err)
+        (file,) = (cache / "openvino").iterdir()
+        if run == "1":
+            file.write_bytes(b"damaged")
+    assert told == [True, False, True]
+    assert features[0].equals(features[1]) and features[0].equals(features[2])
+
+
+@needs_openvino
+def test_either_engine_labels_with_the_same_classifier(sample, local_ray, tmp_path, capfd):
+    extract(
+        ExtractSettings(images=str(sample.labelled), out=str(tmp_path / "f"), engine="openvino")
+    )
+    train(TrainSettings(features=str(tmp_path / "f"), out=str(tmp_path / "c")))
+    done = [labels(sample, tmp_path / "c", tmp_path / e, engine=e) for e in ("openvino", "keras")]
+    assert done[0].labels == done[1].labels and done[1].agreement is None
+    recorded = json.loads((tmp_path / "keras" / "run.json").read_bytes())["config"]["base_spec"]
+    assert recorded["engine"] == "keras"
+    again = labels(sample, tmp_path / "c", tmp_path / "keras")
+    assert again.computed == 0
 
 
 @needs_openvino

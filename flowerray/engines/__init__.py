@@ -27,7 +27,7 @@ def open_engine(
     """The engine that `spec` names, computing on `threads` CPU threads.
 
     `model` is what ``flowerray.precision.with_model`` gave: the weights, or what OpenVINO made of
-    them. `head` is a ``head.keras`` to put on the base.
+    them, with its head behind it. `head` is a ``head.keras`` to put on another engine's base.
     """
     if spec.engine == "thumbnail":
         from flowerray.engines.thumbnail import ThumbnailEngine

@@ -1,0 +1,67 @@
+"""flowerray extract with a clock at each step of its start: prints seconds a step, as JSON.
+
+python benchmarks/startup_steps.py PHOTOGRAPHS OUT UNIX-TIME-OF-THE-COMMAND
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowerray import cluster, extract
+from flowerray.bases import BaseSpec
+from flowerray.settings import ExtractSettings
+
+
+class TimedWork(extract.FeatureWork):
+    """Notes when an actor began to load the model, and when it had."""
+
+    notes = ""
+
+    def __init__(self, spec: BaseSpec) -> None:
+        super().__init__(spec)
+        self.directory = TimedWork.notes
+
+    def open(self, model: list[np.ndarray], threads: int) -> Any:
+        began = time.time()
+        engine = super().open(model, threads)
+        Path(self.directory, f"{began} {time.time()}").touch()
+        return engine
+
+
+def main(images: str, out: str, commanded: str) -> None:
+    marks = [float(commanded), time.time()]
+    connect = cluster._connect
+
+    def timed_connect(address: str | None) -> None:
+        marks.append(time.time())
+        connect(address)
+        marks.append(time.time())
+
+    cluster._connect = timed_connect
+    extract.FeatureWork = TimedWork  # type: ignore[misc]
+    with tempfile.TemporaryDirectory() as TimedWork.notes:
+        extract.extract(ExtractSettings(images=images, out=out, shard_size=8))
+        first = min(file.name for file in Path(TimedWork.notes).iterdir())
+    marks += map(float, first.split())
+    marks.append(min(file.stat().st_mtime for file in Path(out, "shards").iterdir()))
+    steps = (
+        "importing flowerray",
+        "listing, weights, importing Ray",
+        "`ray.init()`",
+        "Ray Data, until an actor's class runs",
+        "importing the engine and loading the model",
+        "first batch of 8, from reading to its committed shard",
+    )
+    took = (after - before for before, after in itertools.pairwise(marks))
+    print(json.dumps(dict(zip(steps, took, strict=True))))
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,73 @@
+"""What OpenVINO makes of a base or a head, once: kept in the cache beside the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from flowerray import cluster
+from flowerray.bases import BaseSpec, fingerprint_of
+from flowerray.engines import openvino
+from flowerray.progress import say
+from flowerray.weights import Weights, cache_directory
+
+Converted = list[np.ndarray]  # graph and constants, both uint8
+
+
+def base(spec: BaseSpec, weights: Weights) -> Converted:
+    """The base of `spec`, which computes in float32 or bfloat16 alike."""
+    makes = {k: v for k, v in asdict(spec).items() if k not in ("precision", "resize", "engine")}
+
+    def convert() -> Converted:
+        say(f"{spec.base}: converting it for OpenVINO, this once")
+        return cluster.run_once(openvino.convert, spec, weights.arrays, None)
+
+    return _cached(spec.base, fingerprint_of(makes), convert)
+
+
+def head(head: bytes) -> Converted:
+    """A ``head.keras``: features to probabilities."""
+    made = fingerprint_of(hashlib.sha256(head).hexdigest())
+    return _cached("head", made, lambda: cluster.run_once(openvino.convert_head, head))
+
+
+def pack(converted: Converted) -> bytes:
+    """As the bytes of a file."""
+    stream = io.BytesIO()
+    np.savez(stream, graph=converted[0], constants=converted[1])
+    return stream.getvalue()
+
+
+def unpack(file: Path) -> Converted:
+    """The inverse of `pack`.
+
+    Raises:
+        OSError, ValueError: the file can't be read or is none.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return [arrays["graph"], arrays["constants"]]
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(str(error)) from None
+
+
+def _cached(name: str, makes: str, convert: Callable[[], Converted]) -> Converted:
+    version = importlib.metadata.version("openvino")
+    file = cache_directory() / "openvino" / f"{name}-{makes}-{version}.npz"
+    try:
+        return unpack(file)
+    except (OSError, ValueError):
+        converted = convert()
+    pending = file.with_suffix(f".{os.getpid()}.tmp")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pending.write_bytes(pack(converted))
+    os.replace(pending, file)
+    return converted
