@@ -22,5 +22,5 @@ class Actor:
         return time.time()
 
 
-ray.init(logging_level="ERROR", log_to_driver=False)
+ray.init("local", logging_level="ERROR", log_to_driver=False)
 print(ray.get(Actor.remote().ready.remote()))

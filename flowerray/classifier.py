@@ -1,7 +1,9 @@
 """A classifier on disk: a directory that says all that labelling needs.
 
 classifier.json   classes, base spec, recipe, scores; written last, so a directory with it is whole
-head.keras        the head, in Keras' own format
+head.keras        the head, in Keras' own format: features (n, *feature_shape) to the classes'
+                  probabilities and, in one column more, the novelty (n, classes + 1)
+evidence.parquet  predictions of photographs by a head that was fitted without them
 history.csv       numbers of each epoch
 errors.png        the validation photographs it gets wrong
 """
@@ -18,27 +20,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError
 
-FORMAT = 1
+FORMAT = 2
+EVIDENCE = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.string()),
+        ("prediction", pa.string()),
+        ("confidence", pa.float32()),
+        ("probabilities", pa.list_(pa.float32())),
+        ("novelty", pa.float32()),
+    ]
+)
 # A head is made of these alone; anything else in head.keras could run code of a stranger's.
+LAYERS = (
+    *("Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D"),
+    *("Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D"),
+    *("GlobalMaxPooling1D", "InputLayer", "LayerNormalization", "MaxPooling2D", "Multiply"),
+    *("ReLU", "Rescaling", "Reshape", "SeparableConv2D", "UnitNormalization", "ZeroPadding2D"),
+)
+INITIALIZERS = ("GlorotUniform", "Ones", "VarianceScaling", "Zeros")
 OBJECTS = frozenset(
     {
         "None.__keras_tensor__",
         "keras.DTypePolicy",
-        "keras.initializers.GlorotUniform",
-        "keras.initializers.Ones",
-        "keras.initializers.Zeros",
-        "keras.layers.Activation",
-        "keras.layers.BatchNormalization",
-        "keras.layers.Dense",
-        "keras.layers.Dropout",
-        "keras.layers.Flatten",
-        "keras.layers.GlobalAveragePooling2D",
-        "keras.layers.InputLayer",
-        "keras.layers.Rescaling",
-        "keras.layers.UnitNormalization",
+        *(f"keras.layers.{name}" for name in LAYERS),
+        *(f"keras.initializers.{name}" for name in INITIALIZERS),
     }
 )
 
@@ -95,6 +108,19 @@ def load(directory: str) -> Classifier:
         raise FlowerrayError(f"{directory}/head.keras is not the head that classifier.json names")
     _check_layers(directory, head)
     return classifier
+
+
+def evidence(directory: str) -> pa.Table:
+    """The classifier's evidence, see ``EVIDENCE``.
+
+    Raises:
+        FlowerrayError: it can't be read.
+    """
+    file = Path(directory).expanduser() / "evidence.parquet"
+    try:
+        return pq.read_table(file, schema=EVIDENCE)
+    except (OSError, pa.ArrowException) as error:
+        raise FlowerrayError(f"{file} can't be read: {error}; train again") from None
 
 
 def head_bytes(model: Any) -> bytes:

@@ -142,10 +142,17 @@ def _train_text(done: Any) -> str:
 
 def _label_text(done: Any) -> str:
     labels = ", ".join(f"{count:,} {name}" for name, count in done.labels.items())
-    return (
-        f"{done.photographs:,} photographs: {labels}; rejected: {_rejected_text(done.rejected)}\n"
-        f"labels: {done.out}"
-    )
+    lines = [
+        f"{done.photographs:,} photographs: {labels}; rejected: {_rejected_text(done.rejected)}",
+        f"novel, unlike all that was trained on: {done.novel:,}",
+        f"labels: {done.out}",
+    ]
+    if done.accepted is not None:
+        labelled = sum(done.labels.values())
+        share = done.accepted / labelled if labelled else 0
+        lines[2:2] = [f"accepted: {done.accepted:,} of {labelled:,} ({share:.0%})"]
+        lines += [f"review: {done.out}/review.parquet"]
+    return "\n".join(lines)
 
 
 def _run_text(done: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow as pa
 from flowerray import catalog, cluster, inference, precision, shards
 from flowerray import weights as pretrained
 from flowerray.bases import PREPARATIONS, BaseSpec, base_named
-from flowerray.engines import Engine, open_engine
+from flowerray.engines import open_engine
 from flowerray.photographs import Rejected
 from flowerray.progress import say
 from flowerray.settings import ExtractSettings
@@ -42,10 +43,16 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
         FlowerrayError: no photographs or weights, an output that holds something else, a cluster
             that can't be reached.
     """
+    with cluster.reached(settings.address):
+        return extract_listed(settings, catalog.photographs_to_extract(settings))
+
+
+def extract_listed(settings: ExtractSettings, found: Iterable[pa.RecordBatch]) -> ExtractSummary:
+    """As `extract`, of the photographs `found` (see ``flowerray.catalog.FOUND``) instead of those
+    behind ``settings.images``."""
     base = base_named(settings.base)
     preparation = settings.preparation or base.preparation
     with cluster.reached(settings.address):
-        found = catalog.photographs_to_extract(settings)
         weights = pretrained.load(settings.base, settings.weights, say)
         spec = BaseSpec(
             base=settings.base,
@@ -60,11 +67,14 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
             pool=settings.pool,
         )
         spec = precision.settled(spec, shards.recorded_spec(settings, "features"), settings.device)
-        config = {"base_spec": dataclasses.asdict(spec)}
+        config: dict[str, Any] = {"base_spec": dataclasses.asdict(spec)}
+        if settings.augment:
+            config["augment"] = settings.augment
         output = shards.open_output(settings, "features", config, found)
         with cluster.connection(settings.address) if output.to_do() else nullcontext():
             output, spec, model = precision.with_model(output, spec, weights, output.folder)
-            timing = inference.run(output, FeatureWork(spec), model, settings, "extract")
+            work = FeatureWork(spec, settings.augment == "mirror")
+            timing = inference.run(output, work, model, settings, "extract")
     return ExtractSummary(
         str(output.folder),
         output.manifest.rows,
@@ -74,29 +84,39 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
 
 
 class FeatureWork:
-    """Pixels to a feature shard (see ``flowerray.inference.Work``)."""
+    """Pixels to a feature shard (see ``flowerray.inference.Work``), with `mirror` to the features
+    of each photograph's mirror image too."""
 
-    def __init__(self, spec: BaseSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: BaseSpec, mirror: bool) -> None:
+        self.spec, self.mirror = spec, mirror
         self.shape: tuple[int, ...] = ()
 
-    def open(self, model: list[np.ndarray], threads: int) -> Engine:
+    def open(
+        self, model: list[np.ndarray], threads: int
+    ) -> Callable[[np.ndarray], Sequence[Sequence[np.ndarray]]]:
         engine = open_engine(self.spec, model, threads)
         self.shape = engine.feature_shape
-        return engine
+
+        def compute(pixels: np.ndarray) -> Sequence[Sequence[np.ndarray]]:
+            copies = [pixels, np.ascontiguousarray(pixels[:, :, ::-1])] if self.mirror else [pixels]
+            return list(zip(*map(engine, copies), strict=True))
+
+        return compute
 
     def table(self, rows: pa.Table, outcomes: list[Any]) -> pa.Table:
         length = int(np.prod(self.shape))
-        bad = np.array([isinstance(outcome, Rejected) for outcome in outcomes])
-        values = np.zeros((len(outcomes), length), np.float16)
-        for i in np.flatnonzero(~bad):
-            # float16 ends at 65504: an activation beyond becomes the largest, not infinity.
-            values[i] = np.clip(outcomes[i].ravel(), -65504, 65504)
-        features = pa.FixedSizeListArray.from_arrays(
-            pa.array(values.ravel()), length, mask=pa.array(bad)
-        )
-        schema = shards.features_schema(length).with_metadata(
+        schema = shards.features_schema(length, self.mirror).with_metadata(
             {"feature_shape": json.dumps(self.shape)}
         )
         columns = [rows[name].combine_chunks() for name in ("image_id", "uri", "label", "split")]
-        return pa.table([*columns, features, *shards.error_columns(outcomes)], schema=schema)
+        columns += [_column(outcomes, copy, length) for copy in range(2 if self.mirror else 1)]
+        return pa.table([*columns, *shards.error_columns(outcomes)], schema=schema)
+
+
+def _column(outcomes: list[Any], copy: int, length: int) -> pa.FixedSizeListArray:
+    bad = np.array([isinstance(outcome, Rejected) for outcome in outcomes])
+    values = np.zeros((len(outcomes), length), np.float16)
+    for i in np.flatnonzero(~bad):
+        # float16 ends at 65504: an activation beyond becomes the largest, not infinity.
+        values[i] = np.clip(outcomes[i][copy].ravel(), -65504, 65504)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), length, mask=pa.array(bad))

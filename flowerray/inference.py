@@ -30,7 +30,7 @@ from flowerray.progress import Progress
 from flowerray.settings import InferenceSettings
 from flowerray.shards import Output
 
-Outcome = np.ndarray | Rejected  # of one photograph
+Outcome = Any  # of one photograph: its pixels, what was computed of them, or why not (Rejected)
 
 
 class Work(Protocol):
@@ -38,7 +38,7 @@ class Work(Protocol):
 
     spec: BaseSpec
 
-    def open(self, model: list[np.ndarray], threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    def open(self, model: list[np.ndarray], threads: int) -> Callable[[np.ndarray], Any]:
         """Load the model; the call takes uint8 pixels (n, size, size, 3), one result a row."""
 
     def table(self, rows: pa.Table, outcomes: list[Outcome]) -> pa.Table:
@@ -269,7 +269,7 @@ class ShardActor:
         return outcomes
 
     def _compute(self, outcomes: list[Outcome], waiting: list[int]) -> None:
-        results = self.compute(np.stack([outcomes[i] for i in waiting]))  # type: ignore[misc]
+        results = self.compute(np.stack([outcomes[i] for i in waiting]))
         for i, result in zip(waiting, results, strict=True):
             outcomes[i] = result
         waiting.clear()

@@ -14,8 +14,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from flowerray import catalog, classifier, cluster, gallery, inference, precision, shards
+from flowerray import (
+    calibration,
+    catalog,
+    classifier,
+    cluster,
+    gallery,
+    inference,
+    precision,
+    shards,
+)
 from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec
 from flowerray.classifier import Classifier
@@ -33,13 +43,17 @@ GALLERY_PHOTOGRAPHS = 25
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What a labelling did. `labels` counts by class, `rejected` by reason; `agreement` says
-    of how many `photographs` the label is the `same` as at the classifier's own precision; the rest
-    is of this run alone, see ``flowerray.inference.Timing``."""
+    """What a labelling did. `labels` counts by class, `rejected` by reason; `accepted` counts the
+    labels that thresholds accept, None where none were asked for; `novel` the photographs unlike
+    all that was trained on; `agreement` says of how many `photographs` the label is the `same` as
+    at the classifier's own precision; the rest is of this run alone, see
+    ``flowerray.inference.Timing``."""
 
     out: str
     photographs: int
     labels: dict[str, int]
+    accepted: int | None
+    novel: int
     rejected: dict[str, int]
     precision: str
     agreement: dict[str, int] | None
@@ -61,47 +75,47 @@ def label(settings: LabelSettings) -> LabelSummary:
     recorded = shards.recorded_spec(settings, "labels")
     spec = precision.settled(_asked_of(trained, settings), recorded, settings.device)
     top_k = min(settings.top_k, len(trained.classes))
+    accept = Acceptance.of(trained.classes, settings)
     config = {
         "classifier": trained.id,
         "classes": trained.classes,
         "base_spec": dataclasses.asdict(spec),
         "top_k": top_k,
+        **dataclasses.asdict(accept),
     }
     with cluster.reached(settings.address):
-        weights = _weights_of(trained, settings)
+        weights = pretrained.checked(trained.base_spec, settings.weights, say)
         found = catalog.photographs_to_label(settings.images)
         output = shards.open_output(settings, "labels", config, found)
         with cluster.connection(settings.address) if output.to_do() else nullcontext():
-            output, work, model = _work(trained, output, spec, weights, settings, top_k)
+            output, spec, model = _model(trained, output, spec, weights, settings)
+            work = LabelWork(trained, spec, top_k, accept)
             timing = inference.run(output, work, model, settings, "label")
+    if accept.thresholds is not None and (timing.computed or not _review(output).exists()):
+        _write_review(output)
+    if timing.computed:
+        output = shards.with_record(output, timing=dataclasses.asdict(timing))
     if settings.format != "parquet":
         _export(output, settings.format)
     if settings.gallery:
         _draw_gallery(output, settings.gallery)
-    counts = pc.value_counts(shards.read_table(output, ["label"])["label"]).to_pylist()
+    table = shards.read_table(output, ["label", "novelty", "accepted"])
+    counts = pc.value_counts(table["label"]).to_pylist()
     labels = {c["values"]: c["counts"] for c in counts if c["values"] is not None}
+    accepted = None
+    if accept.thresholds is not None:
+        accepted = pc.sum(table["accepted"]).as_py() or 0
     return LabelSummary(
         str(output.folder),
         output.manifest.rows,
         {name: labels.get(name, 0) for name in trained.classes},
+        accepted,
+        pc.sum(pc.greater(table["novelty"], 1)).as_py() or 0,
         shards.rejects(output),
         spec.precision,
         output.run.get("agreement"),
         **dataclasses.asdict(timing),
     )
-
-
-def _weights_of(trained: Classifier, settings: LabelSettings) -> Weights:
-    """The weights that the classifier was trained with."""
-    spec = trained.base_spec
-    wanted = "random" if spec.weights == "random" else settings.weights
-    weights = pretrained.load(spec.base, wanted, say)
-    if weights.sha256 != spec.weights_sha256:
-        raise FlowerrayError(
-            f"{settings.classifier} was trained with other {spec.base} weights "
-            f"({spec.weights_sha256[:12]}...) than {weights.source} gives: name them with --weights"
-        )
-    return weights
 
 
 def _asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:
@@ -115,16 +129,15 @@ def _asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:
     return replace(spec, precision=precision, engine=settings.engine, calibration=None)
 
 
-def _work(
+def _model(
     trained: Classifier,
     output: Output,
     spec: BaseSpec,
     weights: Weights,
     settings: LabelSettings,
-    top_k: int,
-) -> tuple[Output, LabelWork, list[np.ndarray]]:
-    """What the actors do and with which model; at another precision than the classifier's own,
-    with the measured agreement of the labels in the output's record."""
+) -> tuple[Output, BaseSpec, list[np.ndarray]]:
+    """What the actors compute with; at another precision than the classifier's own, with the
+    measured agreement of the labels in the output's record."""
     beside = Folder.at(settings.classifier)
     own = _asked_of(trained, replace(settings, precision=None, engine="auto"))
     own = precision.settled(own, None, settings.device)
@@ -142,14 +155,53 @@ def _work(
                 f"label: {spec.precision} gives the label of the classifier's {own.precision} for "
                 f"{agreed['same']} of {agreed['photographs']} photographs"
             )
-    return output, LabelWork(trained, spec, top_k), model
+    return output, spec, model
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Which labels are accepted: those with at least their class' threshold's confidence (see
+    ``flowerray.calibration.thresholds``) that are no more novel than 1. None: nobody asked."""
+
+    min_precision: float | None
+    min_confidence: float | None
+    thresholds: dict[str, dict[str, Any]] | None
+
+    @classmethod
+    def of(cls, classes: list[str], settings: LabelSettings) -> Acceptance:
+        """As the settings ask, from the classifier's evidence."""
+        found = None
+        if settings.min_precision is not None:
+            table = classifier.evidence(settings.classifier)
+            table = table.filter(pc.less_equal(table["novelty"], 1))
+            found = calibration.thresholds(
+                pc.index_in(table["prediction"], pa.array(classes)).to_numpy(),
+                table["confidence"].to_numpy(),
+                pc.equal(table["prediction"], table["label"]).to_numpy(),
+                classes,
+                settings.min_precision,
+            )
+            for name, one in found.items():
+                least = one["threshold"]
+                said = f"accepted from confidence {least:.3f}" if least is not None else "to review"
+                say(f"label: {name}: {said}, precision {settings.min_precision} asked for")
+        elif settings.min_confidence is not None:
+            one = {"threshold": settings.min_confidence, "precision_bound": None, "photographs": 0}
+            found = {name: dict(one) for name in classes}
+        return cls(settings.min_precision, settings.min_confidence, found)
+
+    def __call__(self, label: str, confidence: float, novelty: float) -> bool | None:
+        if self.thresholds is None:
+            return None
+        least = self.thresholds[label]["threshold"]
+        return bool(least is not None and confidence >= least and novelty <= 1)
 
 
 class LabelWork:
     """Pixels to a label shard (see ``flowerray.inference.Work``)."""
 
-    def __init__(self, trained: Classifier, spec: BaseSpec, top_k: int) -> None:
-        self.spec, self.classes, self.top_k = spec, trained.classes, top_k
+    def __init__(self, trained: Classifier, spec: BaseSpec, top_k: int, accept: Acceptance) -> None:
+        self.spec, self.classes, self.top_k, self.accept = spec, trained.classes, top_k, accept
         self.head, self.feature_shape = trained.head, trained.feature_shape
 
     def open(self, model: list[np.ndarray], threads: int) -> Engine:
@@ -162,13 +214,22 @@ class LabelWork:
         return engine
 
     def table(self, rows: pa.Table, outcomes: list[Any]) -> pa.Table:
-        top = [None if isinstance(o, Rejected) else self._top(o) for o in outcomes]
+        # An outcome is the classes' probabilities and the novelty.
+        top = [None if isinstance(o, Rejected) else self._top(o[:-1]) for o in outcomes]
+        accepted = [
+            self.accept(t[0]["label"], t[0]["probability"], o[-1]) if t else None
+            for t, o in zip(top, outcomes, strict=True)
+        ]
         columns = [
             rows["image_id"].combine_chunks(),
             rows["uri"].combine_chunks(),
             pa.array([t[0]["label"] if t else None for t in top], pa.string()),
             pa.array([t[0]["probability"] if t else None for t in top], pa.float32()),
             pa.array(top, shards.LABELS.field("top_k").type),
+            pa.array(
+                [o[-1] if t else None for t, o in zip(top, outcomes, strict=True)], pa.float32()
+            ),
+            pa.array(accepted, pa.bool_()),
             *shards.error_columns(outcomes),
         ]
         return pa.table(columns, schema=shards.LABELS)
@@ -176,6 +237,21 @@ class LabelWork:
     def _top(self, probabilities: np.ndarray) -> list[dict[str, Any]]:
         best = np.argsort(-probabilities, kind="stable")[: self.top_k]
         return [{"label": self.classes[i], "probability": probabilities[i]} for i in best]
+
+
+def _review(output: Output) -> Path:
+    return output.folder.file("review.parquet")
+
+
+def _write_review(output: Output) -> None:
+    """review.parquet: every label that was not accepted, the least sure first."""
+    columns = ["image_id", "uri", "label", "confidence", "top_k", "novelty", "accepted"]
+    table = shards.read_table(output, columns)
+    table = table.filter(pc.equal(table["accepted"], False)).drop_columns(["accepted"])
+    table = table.sort_by([("confidence", "ascending"), ("image_id", "ascending")])
+    reason = pc.if_else(pc.greater(table["novelty"], 1), "novel", "unsure")
+    with output.folder.create("review.parquet") as stream:
+        pq.write_table(table.append_column("reason", reason), stream, compression="zstd")
 
 
 def _export(output: Output, format: str) -> None:

@@ -14,7 +14,7 @@ from flowerray.errors import UsageError
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
 PRECISIONS = ("float32", "bfloat16", "int8")
-RECIPES = ("logistic", "article")
+RECIPES = ("mlp", "logistic", "article", "finetune")
 
 
 def option(
@@ -154,6 +154,11 @@ class ExtractSettings(InferenceSettings):
     pool: str | None = option(
         "avg averages the features over the map: a 49th of the bytes", None, choices=("avg",)
     )
+    augment: str | None = option(
+        "mirror computes the features of each photograph's mirror image too, to train on",
+        None,
+        choices=("mirror",),
+    )
     precision: str = option(
         "arithmetic of the base; auto is bfloat16 where the hardware has it, else float32; int8 "
         "needs flowerray[openvino] and CPUs",
@@ -186,12 +191,34 @@ class TrainSettings(ClusterSettings):
     features: str = option("directory that `flowerray extract` wrote", positional=True)
     out: str = option("directory for the classifier", metavar="CLASSIFIER")
     recipe: str = option(
-        "how the head is built and fitted: logistic (default), or article (Dense 512, 20 epochs)",
-        "logistic",
+        "how the head is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or "
+        "finetune (the base's layers after --layer too, 6 epochs) [mlp]",
+        "mlp",
         choices=RECIPES,
     )
     epochs: int | None = option(
         "epochs, for recipes that have them [the recipe's own]", None, minimum=1, metavar="N"
+    )
+    patience: int | None = option(
+        "stop after so many epochs without a smaller loss on the validation photographs, and keep "
+        "the best epoch's head [all epochs, the last one's]",
+        None,
+        minimum=1,
+        metavar="N",
+    )
+    class_weights: str | None = option(
+        "balanced gives each class the same weight, however many photographs it has",
+        None,
+        choices=("balanced",),
+    )
+    corrections: str | None = option(
+        "CSV with columns uri and label, as a report exports it; photographs that the features "
+        "lack are added to them, an empty label leaves a photograph out",
+        None,
+        metavar="CSV",
+    )
+    weights: str = option(
+        "the base's weights, for finetune: imagenet, a file, or random", "imagenet", metavar="W"
     )
     seed: int = option("seed of initial values and shuffling", 0, metavar="N")
     overwrite: bool = option("delete the classifier in --out and train anew", False)
@@ -214,12 +241,32 @@ class LabelSettings(InferenceSettings):
         choices=PRECISIONS,
     )
     top_k: int = option("labels kept for each photograph", 3, minimum=1, metavar="K")
+    min_precision: float | None = option(
+        "accept a class' labels down to the confidence at which so large a share of them is right, "
+        "by the bound that the classifier's evidence allows; the rest goes to OUT/review.parquet",
+        None,
+        minimum=0.5,
+        maximum=1.0,
+        metavar="P",
+    )
+    min_confidence: float | None = option(
+        "accept labels of this confidence, the rest goes to OUT/review.parquet",
+        None,
+        minimum=0.0,
+        maximum=1.0,
+        metavar="C",
+    )
     format: str = option(
         "also write all labels as one csv or jsonl file", "parquet", choices=LABEL_FORMATS
     )
     gallery: str | None = option(
         "draw photographs with label and confidence into this PNG", None, metavar="PNG"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_precision is not None and self.min_confidence is not None:
+            raise UsageError("give one of --min-precision and --min-confidence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +286,7 @@ class RunSettings(ClusterSettings):
         choices=("vgg", "tf", "torch", "none", "article"),
     )
     precision: str = option("arithmetic of the base", "auto", choices=("auto", *PRECISIONS))
-    recipe: str = option("how the head is built and fitted", "logistic", choices=RECIPES)
+    recipe: str = option("how the head is built and fitted", "mlp", choices=RECIPES)
     actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
     weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS")
     seed: int = option("seed of split and training", 0, metavar="N")

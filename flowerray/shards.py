@@ -38,17 +38,21 @@ LABELS = pa.schema(
         ("label", pa.string()),
         ("confidence", pa.float32()),
         ("top_k", pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float32())]))),
+        ("novelty", pa.float32()),
+        ("accepted", pa.bool_()),
         *ERROR,
     ]
 )
 
 
-def features_schema(feature_length: int) -> pa.Schema:
+def features_schema(feature_length: int, mirrored: bool = False) -> pa.Schema:
     """Feature shards: the manifest's row, `feature_length` float16 values (flattened in C order
-    from the shape in the metadata), and the reason where there are none."""
-    features = pa.field("features", pa.list_(pa.float16(), feature_length))
+    from the shape in the metadata), perhaps as many of the mirror image, and the reason where there
+    are none."""
+    names = ["features", "features_mirrored"] if mirrored else ["features"]
+    features = [pa.field(name, pa.list_(pa.float16(), feature_length)) for name in names]
     columns = [f for f in MANIFEST if f.name != "size"]
-    return pa.schema([*columns, features, *ERROR])
+    return pa.schema([*columns, *features, *ERROR])
 
 
 @dataclass(frozen=True)

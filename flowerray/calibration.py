@@ -1,0 +1,140 @@
+"""Confidence that means what it says: temperature scaling, its error, thresholds for a precision.
+
+All of it rests on evidence: predictions of photographs by a head that was fitted without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+BINS = 15
+FOLDS = 5
+CONFIDENCE_OF_BOUND = 0.95
+
+
+def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """The number to divide logits by so that the likelihood of `truth` is greatest (Guo et al.
+    2017, https://proceedings.mlr.press/v70/guo17a.html).
+
+    Args:
+        probabilities: float (n, classes).
+        truth: class indices (n,).
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        scaled = at_temperature(probabilities, float(np.exp(log_temperature)))
+        return -float(np.log(np.maximum(scaled[np.arange(len(truth)), truth], 1e-12)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (n, classes) with their logits divided by `temperature`."""
+    logits = np.log(np.maximum(probabilities, 1e-30)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def cross_fitted(probabilities: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray:
+    """Each row at the temperature that the other folds ask for: how calibrated new photographs
+    come out."""
+    fold = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
+    scaled = np.empty_like(probabilities)
+    for held in range(FOLDS):
+        others = fold != held
+        if others.any():
+            found = temperature(probabilities[others], truth[others])
+            scaled[~others] = at_temperature(probabilities[~others], found)
+    return scaled
+
+
+def bins(probabilities: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:
+    """What a reliability diagram shows: in BINS equal bins of confidence the photographs, and of
+    them the mean confidence and the accuracy (null where there are none)."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    index = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    found = []
+    for number in range(BINS):
+        inside = index == number
+        found.append(
+            {
+                "low": number / BINS,
+                "high": (number + 1) / BINS,
+                "photographs": int(inside.sum()),
+                "confidence": float(confidence[inside].mean()) if inside.any() else None,
+                "accuracy": float(right[inside].mean()) if inside.any() else None,
+            }
+        )
+    return found
+
+
+def expected_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Expected calibration error: the mean distance of confidence and accuracy over `bins`, each
+    weighed by its photographs (Naeini et al. 2015)."""
+    filled = [b for b in bins(probabilities, truth) if b["photographs"]]
+    return sum(b["photographs"] * abs(b["confidence"] - b["accuracy"]) for b in filled) / len(truth)
+
+
+def thresholds(
+    predicted: np.ndarray,
+    confidence: np.ndarray,
+    right: np.ndarray,
+    classes: Sequence[str],
+    min_precision: float,
+) -> dict[str, dict[str, Any]]:
+    """For each class the least confidence at which its accepted labels are right often enough.
+
+    Going down from the surest photographs, in steps, as long as the exact lower bound of the
+    precision so far (Clopper and Pearson 1934, at CONFIDENCE_OF_BOUND) reaches `min_precision`, and
+    no further than the first step that fails: so testing many thresholds spends no more of the
+    error than testing one (fixed sequence testing; Angelopoulos et al. 2021, "Learn then Test").
+
+    Args:
+        predicted: class indices (n,) of the evidence.
+        confidence: float (n,).
+        right: bool (n,), whether the prediction is the truth.
+    Returns:
+        class: threshold and precision_bound (null where no threshold will do), photographs of the
+        evidence that it accepts.
+    """
+    found = {}
+    for index, name in enumerate(classes):
+        mine = np.flatnonzero(predicted == index)
+        mine = mine[np.argsort(-confidence[mine], kind="stable")]
+        hits = np.cumsum(right[mine])
+        best: dict[str, Any] = {"threshold": None, "precision_bound": None, "photographs": 0}
+        for count in _steps(len(mine), min_precision):
+            bound = _lower_bound(int(hits[count - 1]), count)
+            if bound < min_precision:
+                break
+            least = float(confidence[mine[count - 1]])
+            best = {"threshold": least, "precision_bound": bound, "photographs": count}
+        found[name] = best
+    return found
+
+
+def _lower_bound(right: int, count: int) -> float:
+    """Of the precision, where `right` of `count` were: Clopper and Pearson's, one-sided."""
+    from scipy.stats import beta
+
+    return float(beta.ppf(1 - CONFIDENCE_OF_BOUND, right, count - right + 1)) if right else 0.0
+
+
+def _steps(available: int, min_precision: float) -> list[int]:
+    """How many of the surest to try: first so many that two of them may be wrong, where there are
+    plenty, or else so many that none may; then a twentieth more each time, to all."""
+    counts = range(1, available + 1)
+    starts = [
+        next((n for n in counts if _lower_bound(n - wrong, n) >= min_precision), available + 1)
+        for wrong in (0, 2)
+    ]
+    count = starts[1] if 1.5 * starts[1] <= available else starts[0]
+    steps = []
+    while count < available:
+        steps.append(count)
+        count = max(count + 1, int(count * 1.05))
+    return [*steps, available] if count == available or steps else steps
