@@ -102,6 +102,8 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
     """The base's layers after the features, trained on with a new head: average pooling, Dropout
     0.4, softmax; AdamW, its rate falling from 3e-5 to 0 along a cosine, 6 epochs.
 
+    The new head begins as the logistic regression on what the pretrained layers give, so that its
+    first steps don't spoil them (Kumar et al. 2022, https://arxiv.org/abs/2202.10054).
     Normalisation layers keep the statistics that they were pretrained with.
     """
     import keras
@@ -114,14 +116,15 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
         rest = data.rest
         for layer in rest.layers:
             layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-        layer = rest.output
-        if len(layer.shape) == 4:
-            layer = keras.layers.GlobalAveragePooling2D(name="pooled", dtype="float32")(layer)
-        layer = keras.layers.Dropout(0.4, dtype="float32")(layer)
+        pooled = rest.output
+        if len(pooled.shape) == 4:
+            pooled = keras.layers.GlobalAveragePooling2D(name="pooled", dtype="float32")(pooled)
+        layer = keras.layers.Dropout(0.4, dtype="float32")(pooled)
         dense = keras.layers.Dense(
             data.classes, activation="softmax", dtype="float32", name="probabilities"
         )
         model = keras.Model(rest.input, dense(layer), name="finetune")
+        dense.set_weights(_logistic_weights(data, keras.Model(rest.input, pooled)))
         rows = len(data.features) * (1 if data.mirrored is None else 2)
         steps = epochs * math.ceil(rows / BATCH_SIZE)
         rate = keras.optimizers.schedules.CosineDecay(3e-5, steps)
@@ -256,6 +259,12 @@ def _rows(
         rows, labels = np.concatenate([rows, mirrored[chosen]]), np.tile(labels, 2)
     weights = np.ones(data.classes) if data.class_weights is None else data.class_weights
     return rows, labels, weights[labels]
+
+
+def _logistic_weights(data: TrainingData, pooled: Any) -> list[np.ndarray]:
+    own, mirrored = _embedded(data, pooled)
+    ((kernel, bias),) = _fit_logistic(*_rows(data, own, mirrored, np.arange(len(own))), seed=0)
+    return [kernel, bias]
 
 
 def _fit_logistic(
