@@ -54,7 +54,7 @@ def _check_out(out: Path) -> None:
         raise FlowerrayError(f"{out} is a directory: choose a file for --out")
     try:
         with open(out, "rb") as stream:
-            ours = MARK in stream.read(512)
+            ours = MARK in stream.read(2048)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jinja2 import UndefinedError
 
 from flowerray import classifier
+from flowerray.classifier import Classifier
 from flowerray.errors import FlowerrayError
 from flowerray.report import charts
 from flowerray.report.charts import Chart
@@ -33,18 +36,18 @@ def render(directory: str, most_thumbnails: int) -> Page:
     Raises:
         FlowerrayError: there is none, or a part of it is damaged.
     """
-    about = classifier.load(directory).about
+    trained = classifier.load(directory)
     try:
-        return _page(directory, about, most_thumbnails)
-    except (KeyError, TypeError, ValueError) as error:
+        return _page(directory, trained, most_thumbnails)
+    except (KeyError, TypeError, ValueError, UndefinedError) as error:
         raise FlowerrayError(
             f"{directory} lacks or misspells {error}: train again with this flowerray"
         ) from None
 
 
-def _page(directory: str, about: dict[str, Any], most_thumbnails: int) -> Page:
-    scores = about["scores"]
-    mistakes = about["mistakes"]
+def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
+    about = trained.about
+    scores, mistakes = about["scores"], about["mistakes"]
     shown = mistakes[:most_thumbnails]
     pictures = thumbnails((m["uri"], THUMBNAIL_SIDE) for m in shown)
     calibration = about.get("calibration")
@@ -52,7 +55,7 @@ def _page(directory: str, about: dict[str, Any], most_thumbnails: int) -> Page:
         "classifier.html",
         name=Path(directory).resolve().name,
         about=about,
-        base=about["base_spec"],
+        base=dataclasses.asdict(trained.base_spec),
         scores=scores,
         history=_history(directory),
         matrix=_matrix(scores),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import heapq
 from collections import Counter, defaultdict
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowerray import shards
+from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.photographs import REASONS
 from flowerray.progress import Progress
@@ -58,7 +60,7 @@ def render(directory: str, most_thumbnails: int) -> Page:
         "review.js",
         name=Path(directory).resolve().name,
         config=config,
-        base=config["base_spec"],
+        base=dataclasses.asdict(BaseSpec.from_dict(config["base_spec"])),
         agreement=output.run.get("agreement"),
         timing=output.run.get("timing"),
         missing=len(output.missing()),
