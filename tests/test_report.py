@@ -149,19 +149,29 @@ def full_labels(labelled, tmp_path_factory):
 
 
 class Parsed(HTMLParser):
-    """The tags of a page with their attributes, and the text of its scripts and styles."""
+    """The tags of a page with their attributes, and the text of each script and style."""
 
     def __init__(self, file):
         super().__init__()
-        self.tags, self.texts = [], {"script": [], "style": [], "title": []}
+        self.tags, self.scripts, self.styles, self.inside = [], [], [], None
         self.feed(file.read_text())
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
+        self.inside = {"script": self.scripts, "style": self.styles}.get(tag)
+        if self.inside is not None:
+            self.inside.append("")
+
+    def handle_endtag(self, tag):
+        self.inside = None
 
     def handle_data(self, data):
-        if self.tags and self.tags[-1][0] in self.texts:
-            self.texts[self.tags[-1][0]].append(data)
+        if self.inside is not None:
+            self.inside[-1] += data
+
+
+def queue_of(file):
+    return json.loads(Parsed(file).scripts[0])["queue"]
 
 
 def made(source, directory, **settings):
@@ -215,21 +225,20 @@ def test_precision_against_coverage_counts_ties_together():
 def test_labels_of_an_older_flowerray(labelled, tmp_path):
     out, done = made(labelled, tmp_path)
     html = out.read_text()
-    review = json.loads("".join(Parsed(out).texts["script"][:1]))
+    queue = queue_of(out)
     assert done.photographs == 38 and done.shown == 34
-    assert len(review["queue"]) == 34 and "none is accepted" in html
-    confidence = [entry["confidence"] for entry in review["queue"]]
+    assert len(queue) == 34 and "none is accepted" in html
+    confidence = [entry["confidence"] for entry in queue]
     assert confidence == sorted(confidence)
     assert "Accepted unseen" not in html and "Novel</h2>" not in html
-    assert "not_an_image" in html and "4 photographs" not in html
+    assert "not_an_image" in html
 
 
 def test_thumbnails_are_bounded_and_counted(full_labels, tmp_path):
     out, done = made(full_labels, tmp_path, thumbnails=10)
     html = out.read_text()
     assert html.count("data:image/webp") <= 10 and done.shown <= 10
-    review = json.loads("".join(Parsed(out).texts["script"][:1]))
-    assert [e["reason"] for e in review["queue"]].count("novel") == 2
+    assert [entry["reason"] for entry in queue_of(out)].count("novel") == 2
     waiting = re.search(r"4 of the (\d+) photographs that were not accepted", html)
     assert waiting and int(waiting[1]) > 10
     none = tmp_path / "none"
@@ -279,7 +288,7 @@ def test_the_policy_names_the_page_s_own_style_and_script(full_labels, full_clas
         page = Parsed(made(source, tmp_path / str(i))[0])
         policy = next(a["content"] for t, a in page.tags if a.get("http-equiv"))
         assert policy.startswith("default-src 'none'") and "unsafe" not in policy
-        for text in ["".join(page.texts["style"]), *page.texts["script"][1:2]]:
+        for text in [*page.styles, *page.scripts[1:]]:
             digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
             assert f"'sha256-{digest}'" in policy
         for _, attributes in page.tags:
@@ -388,10 +397,6 @@ def pages(full_labels, full_classifier, tmp_path_factory):
     return files
 
 
-def queue_of(file):
-    return json.loads("".join(Parsed(file).texts["script"][:1]))["queue"]
-
-
 def exported(page):
     with page.expect_download() as download:
         page.click("#export")
@@ -471,15 +476,18 @@ def test_filters_and_sorting(pages, visit):
     page.select_option("#by-reason", "")
     page.select_option("#by-label", "")
     page.select_option("#by-state", "open")
+    page.focus("#stage")
     page.keyboard.press("1")
     assert f"1 of {len(queue) - 1}: " in status(page)
     page.keyboard.press("u")
     assert f"1 of {len(queue)}: " in status(page)
     page.select_option("#by-state", "done")
+    page.focus("#stage")
     assert "No photograph passes the filters." in status(page)
     page.keyboard.press("1")
     page.select_option("#by-state", "")
     page.select_option("#sort", "most")
+    page.focus("#stage")
     page.keyboard.press("k")
     for _ in queue:
         page.keyboard.press("k")
@@ -494,7 +502,7 @@ def test_hostile_names_are_only_names(labelled, visit, tmp_path):
     assert len(hostile) == len(HOSTILE)
     for entry in queue:
         if entry in hostile:
-            assert page.inner_text("#facts .uri") == entry["uri"]
+            assert page.text_content("#facts .uri") == entry["uri"]
             page.keyboard.press("2")
         else:
             page.keyboard.press("j")
@@ -510,6 +518,7 @@ def test_more_classes_than_digits(labelled, visit, tmp_path):
     page = visit(made(source, tmp_path / "page")[0])
     page.select_option("#choices select", label=more[4])
     assert status(page).startswith(f"Decided {more[4]}. 2 of ")
+    page.focus("#stage")
     page.keyboard.press("2")  # the second likeliest
     _, rows = exported(page)
     assert rows[0]["label"] == more[4] and rows[1]["label"] not in more

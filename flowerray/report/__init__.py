@@ -65,7 +65,7 @@ def _check_out(out: Path) -> None:
 
 def _write(out: Path, html: bytes) -> None:
     folder = Folder.at(out.parent)
+    pending, had_one = folder.file("tmp"), folder.file("tmp").exists()
     folder.write(out.name, html)
-    pending = folder.file("tmp")
-    if pending.is_dir() and not any(pending.iterdir()):
+    if not had_one:  # the folder is the user's, not an output of ours
         pending.rmdir()

@@ -133,7 +133,7 @@
   }
 
   function drawFacts(entry) {
-    const table = element("table");
+    const table = element("table", "", { "aria-label": "likeliest classes" });
     const body = element("tbody");
     for (const [label, probability] of entry.top) {
       const row = element("tr");
@@ -142,7 +142,7 @@
       row.append(name, element("td", percent(probability), { class: "number" }));
       body.append(row);
     }
-    table.append(element("caption", "", { hidden: "" }), body);
+    table.append(body);
     const file = element("p", "", { class: "uri" });
     file.append(element("bdi", entry.uri));
     find("facts").replaceChildren(file, table);
@@ -176,7 +176,9 @@
     }
     buttons.push(choice(NONE, "none of the classes", "0"));
     find("choices").replaceChildren(...buttons);
-    if (focused) (find("choices").querySelector(`[data-key="${focused}"]`) ?? find("stage")).focus();
+    // A button keeps the focus for the next photograph; the list of classes would swallow the keys.
+    const again = focused !== "other" && find("choices").querySelector(`[data-key="${focused}"]`);
+    if (focused) (again || find("stage")).focus();
   }
 
   function move(to, before = "") {
