@@ -246,23 +246,39 @@ def test_thumbnails_are_bounded_and_counted(full_labels, tmp_path):
     assert "data:image" not in made(full_labels, none, thumbnails=0)[0].read_text()
 
 
+def test_every_class_has_its_share_of_the_contact_sheets():
+    tally = _Tally(list("abcd"), _Budget.of(10))
+    for name, number in (("a", 1), ("b", 30), ("c", 30)):
+        tally.add(rows_of(np.full(number, name), np.linspace(0.3, 0.9, number)))
+    assert [(s["name"], len(s["rows"])) for s in _sheets(tally, 9)] == [
+        ("a", 1),
+        ("b", 4),
+        ("c", 4),
+    ]
+    assert [(s["name"], len(s["rows"])) for s in _sheets(tally, 2)] == [("b", 1), ("c", 1)]
+
+
+def rows_of(labels, confidence, **columns):
+    """A label shard of these labels."""
+    number = len(labels)
+    about = {
+        "image_id": np.arange(number),
+        "uri": [f"/p/{i}.jpg" for i in range(number)],
+        "label": labels,
+        "confidence": np.asarray(confidence, np.float32),
+        "error": pa.nulls(number, pa.string()),
+        "error_detail": pa.nulls(number, pa.string()),
+    }
+    return pa.table(about | columns)
+
+
 def test_a_tally_keeps_the_right_rows_of_many():
     chance, rows = np.random.default_rng(1), 20_000
     confidence = chance.random(rows).astype(np.float32)
     novelty = chance.gamma(1, 0.4, rows).astype(np.float32)
     accepted = (confidence > 0.7) & (novelty <= 1)
-    table = pa.table(
-        {
-            "image_id": np.arange(rows),
-            "uri": [f"/p/{i}.jpg" for i in range(rows)],
-            "label": np.where(np.arange(rows) % 50 == 0, "rare", "common"),
-            "confidence": confidence,
-            "novelty": novelty,
-            "accepted": accepted,
-            "error": pa.nulls(rows, pa.string()),
-            "error_detail": pa.nulls(rows, pa.string()),
-        }
-    )
+    labels = np.where(np.arange(rows) % 50 == 0, "rare", "common")
+    table = rows_of(labels, confidence, novelty=novelty, accepted=accepted)
     tally = _Tally(["common", "rare", "never"], _Budget.of(50))
     for start in range(0, rows, 512):
         tally.add(table.slice(start, 512))

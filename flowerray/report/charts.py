@@ -45,7 +45,9 @@ STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.major.size": 0,
+    "xtick.major.pad": 6,
     "ytick.major.size": 0,
+    "ytick.major.pad": 5,
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
 }
@@ -69,10 +71,12 @@ PRESENTATION = {
 
 @dataclass
 class Chart:
-    """An SVG element, what it says in a line, and its legend: (name, series number from 1)."""
+    """An SVG element, what it says in a line, and its legend: (name, series number from 1), each
+    with a line or a block of its colour."""
 
     title: str
     description: str
+    mark: str = "line"
     svg: Markup = field(default_factory=Markup)
     legend: list[tuple[str, int]] = field(default_factory=list)
 
@@ -93,7 +97,8 @@ def reliability(title: str, description: str, bins: Sequence[Mapping[str, Any]])
     """Accuracy against confidence, a bar a bin; a calibrated classifier's bars end on the
     diagonal (the reliability diagram of DeGroot and Fienberg, 1983)."""
     filled = [b for b in bins if b["accuracy"] is not None]
-    chart = Chart(title, description, legend=[("accuracy", 1), ("mean confidence", 2)])
+    legend = [("accuracy", 1), ("mean confidence", 2)]
+    chart = Chart(title, description, "block", legend=legend)
     with _axes(chart) as axes:
         axes.bar(
             [b["low"] for b in filled],
@@ -130,7 +135,7 @@ def precision_coverage(
             lowest = min(lowest, float(precision.min()))
         axes.set_xlim(0, 1)
         axes.set_ylim(max(0.0, lowest - 0.05), 1.01)
-        axes.set_xlabel("coverage: share of the photographs given this label that is accepted")
+        axes.set_xlabel("coverage: share accepted of those given this label")
     return chart
 
 
@@ -138,7 +143,7 @@ def histogram(
     title: str, description: str, edges: np.ndarray, stacks: Mapping[str, np.ndarray]
 ) -> Chart:
     """Counts between `edges`, the stacks on each other."""
-    chart = Chart(title, description)
+    chart = Chart(title, description, "block")
     bottom = np.zeros(len(edges) - 1)
     with _axes(chart) as axes:
         for i, (name, counts) in enumerate(stacks.items()):
@@ -162,7 +167,8 @@ def _line(i: int) -> dict[str, Any]:
 @contextmanager
 def _axes(chart: Chart) -> Iterator[Any]:
     """Axes to draw on; they become the chart's SVG when the block ends."""
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": chart.title}):
+    style: Any = {**STYLE, "svg.hashsalt": chart.title}
+    with matplotlib.rc_context(style):
         figure = Figure(SIZE, layout="constrained")
         yield figure.subplots()
         svg = io.StringIO()

@@ -68,7 +68,7 @@ def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
         mistakes=[{**m, "picture": pictures[m["uri"], THUMBNAIL_SIDE]} for m in shown],
         all_mistakes=len(mistakes),
     )
-    return Page(html, scores["photographs"], len(shown))
+    return Page(html, scores["photographs"], sum(p.source is not None for p in pictures.values()))
 
 
 def _history(directory: str) -> list[Chart]:

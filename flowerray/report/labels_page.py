@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import heapq
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,7 +75,8 @@ def render(directory: str, most_thumbnails: int) -> Page:
         review=_review(output, queue, pictures),
         waiting=tally.unsure_count + tally.novel_waiting,
     )
-    return Page(html, tally.photographs, len({uri for uri, _ in pictures}))
+    shown = {uri for (uri, _), picture in pictures.items() if picture.source}
+    return Page(html, tally.photographs, len(shown))
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class _Smallest:
     def __init__(self, size: int) -> None:
         self.size = size
         self._heap: list[tuple[float, int, Row]] = []  # the largest key first
+        self._order = itertools.count(0, -1)  # of equal keys the first is kept
 
     @property
     def limit(self) -> float:
@@ -109,7 +112,7 @@ class _Smallest:
         small = np.flatnonzero(keys < self.limit)
         small = small[np.argsort(keys[small], kind="stable")[: self.size]]
         for key, row in zip(keys[small], table.take(pa.array(small)).to_pylist(), strict=True):
-            entry = (-float(key), -row["image_id"], row)
+            entry = (-float(key), next(self._order), row)
             if len(self._heap) < self.size:
                 heapq.heappush(self._heap, entry)
             elif entry > self._heap[0]:
@@ -238,7 +241,7 @@ def _sheets(tally: _Tally, budget: int) -> list[dict[str, Any]]:
             "photographs": int(tally.labelled[one]),
             "rows": rows,
         }
-    return [sheets[one] for one in sorted(sheets)]
+    return [sheets[one] for one in sorted(sheets) if sheets[one]["rows"]]
 
 
 def _histogram(tally: _Tally) -> Chart:

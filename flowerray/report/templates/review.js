@@ -79,7 +79,7 @@
       ...view.map((entry, i) => {
         const item = element("li");
         const button = element("button", "", { type: "button" });
-        if (entry.picture) button.append(picture(entry, ""));
+        button.append(entry.picture ? picture(entry, "") : element("span", "?"));
         button.addEventListener("click", () => move(i));
         item.append(button);
         markItem(button, entry, i, decided);
