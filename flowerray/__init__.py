@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
+from flowerray.settings import ExtractSettings, LabelSettings, ReportSettings, TrainSettings
 
 if TYPE_CHECKING:
     from flowerray.evaluate import evaluate as evaluate
     from flowerray.extract import extract as extract
     from flowerray.label import label as label
+    from flowerray.report import report as report
     from flowerray.train import train as train
 
 __version__ = "0.1.0"
@@ -23,15 +24,17 @@ __all__ = [
     "ExtractSettings",
     "FlowerrayError",
     "LabelSettings",
+    "ReportSettings",
     "TrainSettings",
     "UsageError",
     "evaluate",
     "extract",
     "label",
+    "report",
     "train",
 ]
 
-_CALLS = ("evaluate", "extract", "label", "train")
+_CALLS = ("evaluate", "extract", "label", "report", "train")
 
 
 def __getattr__(name: str) -> object:

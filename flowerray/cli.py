@@ -26,6 +26,7 @@ from flowerray.settings import (
     ExtractSettings,
     LabelSettings,
     PlanSettings,
+    ReportSettings,
     RunSettings,
     SampleSettings,
     Settings,
@@ -80,6 +81,12 @@ def _verify(settings: VerifySettings) -> Any:
     from flowerray.verify import verify
 
     return verify(settings.out)
+
+
+def _report(settings: ReportSettings) -> Any:
+    from flowerray.report import report
+
+    return report(settings)
 
 
 def _sample(settings: SampleSettings) -> Any:
@@ -198,6 +205,13 @@ def _verify_text(done: Any) -> str:
     return "\n".join([*lines, f"{done.out} is {'whole' if done.whole else 'not whole'}{mend}"])
 
 
+def _report_text(done: Any) -> str:
+    return (
+        f"{done.shown:,} of {done.photographs:,} photographs shown\n"
+        f"report: {done.out} ({done.bytes / 1e6:.1f} MB)"
+    )
+
+
 def _sample_text(done: Any) -> str:
     return (
         f"{done.photographs} flowers, drawn and not photographed, and {done.broken} broken files\n"
@@ -300,6 +314,17 @@ COMMANDS: dict[str, Command] = {
         _verify,
         _verify_text,
         ("flowerray verify labels", "flowerray verify features --json"),
+    ),
+    "report": Command(
+        "make one HTML page of a classifier or of labels, to look at and to correct labels on",
+        ReportSettings,
+        _report,
+        _report_text,
+        (
+            "flowerray report classifier --out classifier.html",
+            "flowerray report labels --out labels.html",
+            "flowerray report labels --out labels.html --thumbnails 2000",
+        ),
     ),
     "sample": Command(
         "draw a small sample set (drawn, not photographed)",

@@ -311,6 +311,19 @@ class VerifySettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportSettings(Settings):
+    """Settings of :func:`flowerray.report`."""
+
+    source: str = option(
+        "classifier that `flowerray train` wrote, or labels that `flowerray label` wrote",
+        positional=True,
+        metavar="CLASSIFIER|LABELS",
+    )
+    out: str = option("the page, one HTML file", "report.html", metavar="HTML")
+    thumbnails: int = option("photographs shown at most, in all", 500, minimum=0, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleSettings(Settings):
     """Settings of :func:`flowerray.sample.draw_sample`."""
 

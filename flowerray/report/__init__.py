@@ -1,0 +1,71 @@
+"""One HTML page of a classifier or of a label run: it holds all it shows and asks for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowerray.errors import FlowerrayError
+from flowerray.settings import ReportSettings
+from flowerray.storage import Folder
+
+MARK = b'<meta name="generator" content="flowerray'  # near the start of every page
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """The page: what it is of (classifier or labels), its size, how many of the `photographs` that
+    it speaks of it shows."""
+
+    out: str
+    kind: str
+    photographs: int
+    shown: int
+    bytes: int
+
+
+def report(settings: ReportSettings) -> ReportSummary:
+    """Write the page of the classifier or of the labels in ``settings.source``.
+
+    Raises:
+        FlowerrayError: there is neither, it is damaged, or ``settings.out`` is something else's.
+    """
+    from flowerray.report import classifier_page, labels_page
+
+    source, out = Path(settings.source).expanduser(), Path(settings.out).expanduser()
+    _check_out(out)
+    if (source / "classifier.json").exists():
+        kind, page = "classifier", classifier_page.render(str(source), settings.thumbnails)
+    elif (source / "run.json").exists():
+        kind, page = "labels", labels_page.render(str(source), settings.thumbnails)
+    else:
+        raise FlowerrayError(
+            f"no classifier and no labels in {settings.source}: give the --out of "
+            "`flowerray train` or `flowerray label`"
+        )
+    html = page.html.encode()
+    _write(out, html)
+    return ReportSummary(str(out), kind, page.photographs, page.shown, len(html))
+
+
+def _check_out(out: Path) -> None:
+    """Refuse before the work, not after it."""
+    if out.is_dir():
+        raise FlowerrayError(f"{out} is a directory: choose a file for --out")
+    try:
+        with open(out, "rb") as stream:
+            ours = MARK in stream.read(2048)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FlowerrayError(f"can't replace {out}: {error.strerror}") from None
+    if not ours:
+        raise FlowerrayError(f"{out} is no report of flowerray's: choose another --out")
+
+
+def _write(out: Path, html: bytes) -> None:
+    folder = Folder.at(out.parent)
+    pending, had_one = folder.file("tmp"), folder.file("tmp").exists()
+    folder.write(out.name, html)
+    if not had_one:  # the folder is the user's, not an output of ours
+        pending.rmdir()

@@ -1,0 +1,277 @@
+"use strict";
+// The review queue: one photograph at a time, a decision for each, all decisions as a CSV.
+(() => {
+  const source = document.getElementById("review-data");
+  if (!source) return;
+  const { run, classes, queue } = JSON.parse(source.textContent);
+  const byId = new Map(queue.map((entry) => [entry.id, entry]));
+  const find = (id) => document.getElementById(id);
+  const NONE = "";
+  const NUMBERED = 9; // classes that a digit can choose
+
+  // Decisions are a log of [image id, label], so that undoing is dropping the last.
+  const KEY = `flowerray-review-${run}`;
+  let kept = true;
+  let log = [];
+  try {
+    const earlier = JSON.parse(localStorage.getItem(KEY) || "[]");
+    log = earlier.filter(([id, label]) => byId.has(id) && (label === NONE || classes.includes(label)));
+  } catch {
+    kept = false; // a page opened as a file may be denied its storage
+  }
+  let saved = log.length; // of the log, by an export
+  const decisions = () => new Map(log);
+
+  function keep() {
+    try {
+      localStorage.setItem(KEY, JSON.stringify(log));
+      kept = true;
+    } catch {
+      kept = false;
+    }
+  }
+
+  let view = []; // entries that the filters let through, sorted
+  let at = 0;
+
+  const ORDERS = {
+    least: (a, b) => a.confidence - b.confidence,
+    most: (a, b) => b.confidence - a.confidence,
+    novel: (a, b) => (b.novelty ?? -Infinity) - (a.novelty ?? -Infinity) || a.confidence - b.confidence,
+    label: (a, b) => classes.indexOf(a.label) - classes.indexOf(b.label) || a.confidence - b.confidence,
+    name: (a, b) => (a.uri < b.uri ? -1 : a.uri > b.uri ? 1 : 0),
+  };
+
+  function refilter() {
+    const current = view[at];
+    const [label, reason, state] = ["by-label", "by-reason", "by-state"].map((id) => find(id).value);
+    const decided = decisions();
+    view = queue
+      .filter((entry) => !label || entry.label === classes[Number(label) - 1])
+      .filter((entry) => !reason || entry.reason === reason)
+      .filter((entry) => !state || decided.has(entry.id) === (state === "done"))
+      .sort(ORDERS[find("sort").value]);
+    at = Math.max(0, view.indexOf(current));
+    drawStrip();
+    draw("");
+  }
+
+  function element(name, text, attributes = {}) {
+    const made = document.createElement(name);
+    if (text) made.textContent = text;
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    return made;
+  }
+
+  const percent = (share) => `${(100 * share).toFixed(1)}%`;
+  const spoken = (label) => (label === NONE ? "none of the classes" : label);
+
+  function picture(entry, alt) {
+    if (entry.picture) return element("img", "", { src: entry.picture, alt, decoding: "async" });
+    const gone = element("div", "", { class: "gone" });
+    gone.append(element("span", `can't be shown: ${entry.why}`));
+    return gone;
+  }
+
+  function drawStrip() {
+    const decided = decisions();
+    find("strip").replaceChildren(
+      ...view.map((entry, i) => {
+        const item = element("li");
+        const button = element("button", "", { type: "button" });
+        button.append(entry.picture ? picture(entry, "") : element("span", "?"));
+        button.addEventListener("click", () => move(i));
+        item.append(button);
+        markItem(button, entry, i, decided);
+        return item;
+      }),
+    );
+  }
+
+  function markItem(button, entry, i, decided) {
+    const done = decided.has(entry.id);
+    button.classList.toggle("decided", done);
+    button.tabIndex = i === at ? 0 : -1; // one stop for Tab; the keys move along
+    if (i === at) button.setAttribute("aria-current", "true");
+    else button.removeAttribute("aria-current");
+    const what = `${i + 1}: ${entry.label}, ${percent(entry.confidence)}, ${entry.reason}`;
+    button.setAttribute("aria-label", done ? `${what}, decided: ${spoken(decided.get(entry.id))}` : what);
+  }
+
+  // Shows the photograph at `at`; `before` is said before it.
+  function draw(before) {
+    const decided = decisions();
+    const entry = view[at];
+    [...find("strip").children].forEach((item, i) => markItem(item.firstChild, view[i], i, decided));
+    find("previous").disabled = at <= 0;
+    find("next").disabled = at >= view.length - 1;
+    find("undo").disabled = !log.length;
+    const count = decided.size;
+    find("export").disabled = !count;
+    find("export").textContent = count ? `Export ${count} correction${count > 1 ? "s" : ""}` : "Export corrections";
+    find("kept").textContent = kept
+      ? "Decisions are kept in this browser."
+      : "This browser keeps nothing for this page: export before you close it.";
+    if (!entry) {
+      find("stage").replaceChildren();
+      find("facts").replaceChildren();
+      find("choices").replaceChildren();
+      find("status").textContent = `${before}No photograph passes the filters.`;
+      return;
+    }
+    const novel = entry.novelty === null ? "" : `, novelty ${entry.novelty.toFixed(2)}`;
+    const choice = decided.has(entry.id) ? ` Decided: ${spoken(decided.get(entry.id))}.` : "";
+    find("status").textContent =
+      `${before}${at + 1} of ${view.length}: ${entry.label}, ${percent(entry.confidence)}, ` +
+      `${entry.reason}${novel}.${choice}`;
+    find("stage").replaceChildren(picture(entry, `Photograph ${at + 1}, labelled ${entry.label}`));
+    drawFacts(entry);
+    drawChoices(entry, decided);
+    const item = find("strip").children[at];
+    const strip = find("strip");
+    strip.scrollLeft = item.offsetLeft - strip.offsetLeft - (strip.clientWidth - item.clientWidth) / 2;
+  }
+
+  function drawFacts(entry) {
+    const table = element("table", "", { "aria-label": "likeliest classes" });
+    const body = element("tbody");
+    for (const [label, probability] of entry.top) {
+      const row = element("tr");
+      const name = element("th", "", { scope: "row" });
+      name.append(element("bdi", label));
+      row.append(name, element("td", percent(probability), { class: "number" }));
+      body.append(row);
+    }
+    table.append(body);
+    const file = element("p", "", { class: "uri" });
+    file.append(element("bdi", entry.uri));
+    find("facts").replaceChildren(file, table);
+  }
+
+  // The classes that have buttons: all, or with more than nine the likeliest of this photograph.
+  const numbered = (entry) =>
+    classes.length <= NUMBERED ? classes : entry.top.map(([label]) => label).slice(0, NUMBERED);
+
+  function drawChoices(entry, decided) {
+    const focused = document.activeElement?.closest?.("#choices [data-key]")?.dataset.key;
+    const chosen = decided.get(entry.id);
+    const choice = (label, name, key) => {
+      const button = element("button", "", {
+        type: "button",
+        "aria-pressed": String(chosen === label),
+        "data-key": key,
+      });
+      button.append(element("kbd", key, { "aria-hidden": "true" }), element("bdi", name));
+      button.addEventListener("click", () => decide(label));
+      return button;
+    };
+    const buttons = numbered(entry).map((label, i) => choice(label, label, String(i + 1)));
+    if (classes.length > NUMBERED) {
+      const others = element("select", "", { "aria-label": "another class", "data-key": "other" });
+      others.append(element("option", "another class…", { value: "" }));
+      classes.forEach((label, i) => others.append(element("option", label, { value: String(i + 1) })));
+      if (chosen && !numbered(entry).includes(chosen)) others.value = String(classes.indexOf(chosen) + 1);
+      others.addEventListener("change", () => others.value && decide(classes[Number(others.value) - 1]));
+      buttons.push(others);
+    }
+    buttons.push(choice(NONE, "none of the classes", "0"));
+    find("choices").replaceChildren(...buttons);
+    // A button keeps the focus for the next photograph; the list of classes would swallow the keys.
+    const again = focused !== "other" && find("choices").querySelector(`[data-key="${focused}"]`);
+    if (focused) (again || find("stage")).focus();
+  }
+
+  function move(to, before = "") {
+    at = Math.max(0, Math.min(to, view.length - 1));
+    draw(before);
+  }
+
+  function decide(label) {
+    const entry = view[at];
+    if (!entry) return;
+    log.push([entry.id, label]);
+    keep();
+    const said = `Decided ${spoken(label)}. `;
+    if (find("by-state").value) {
+      // It may have left the view, and then the next one stands in its place.
+      const before = at;
+      refilter();
+      const now = view.indexOf(entry);
+      move(now < 0 ? before : now + 1, said);
+      return;
+    }
+    move(at + 1, said);
+  }
+
+  function undo() {
+    if (!log.length) return;
+    const [id, label] = log.pop();
+    saved = Math.min(saved, log.length);
+    keep();
+    const entry = byId.get(id);
+    if (find("by-state").value) refilter();
+    const place = view.indexOf(entry);
+    move(place < 0 ? at : place, `Undone: ${spoken(label)}. `);
+  }
+
+  const field = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+
+  function exportCorrections() {
+    const rows = [...decisions()].map(([id, label]) => `${field(byId.get(id).uri)},${field(label)}\n`);
+    const link = element("a", "", { download: "corrections.csv" });
+    link.href = URL.createObjectURL(new Blob(["uri,label\n", ...rows], { type: "text/csv" }));
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    saved = log.length;
+    find("status").textContent = `Exported ${rows.length} corrections as corrections.csv.`;
+  }
+
+  function pressed(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || find("help").open) return;
+    if (event.target.closest("input, select, textarea, summary, .scroll")) return;
+    if (!find("keys-on").checked) return;
+    const key = event.key.toLowerCase();
+    const actions = {
+      j: () => move(at + 1),
+      arrowright: () => move(at + 1),
+      k: () => move(at - 1),
+      arrowleft: () => move(at - 1),
+      u: undo,
+      x: () => decide(NONE),
+      0: () => decide(NONE),
+      "?": () => find("help").showModal(),
+    };
+    const label = view[at] && /^[1-9]$/.test(key) ? numbered(view[at])[Number(key) - 1] : undefined;
+    const action = actions[key] ?? (label === undefined ? null : () => decide(label));
+    if (!action) return;
+    event.preventDefault();
+    const onStrip = event.target.closest("#strip");
+    action();
+    if (onStrip) find("strip").querySelector("[aria-current]")?.focus();
+    const { top, bottom } = find("stage").getBoundingClientRect();
+    if (bottom < 60 || top > innerHeight - 60) find("review").scrollIntoView();
+  }
+
+  const options = (id, entries) => {
+    for (const [value, text] of entries) find(id).append(element("option", text, { value }));
+  };
+  const present = new Set(queue.map((entry) => entry.label));
+  options(
+    "by-label",
+    classes.map((label, i) => [String(i + 1), label]).filter(([, label]) => present.has(label)),
+  );
+  options("by-reason", [...new Set(queue.map((entry) => entry.reason))].sort().map((r) => [r, r]));
+  for (const id of ["by-label", "by-reason", "by-state", "sort"]) find(id).addEventListener("change", refilter);
+  find("previous").addEventListener("click", () => move(at - 1));
+  find("next").addEventListener("click", () => move(at + 1));
+  find("undo").addEventListener("click", undo);
+  find("export").addEventListener("click", exportCorrections);
+  find("help-button").addEventListener("click", () => find("help").showModal());
+  find("help-close").addEventListener("click", () => find("help").close());
+  document.addEventListener("keydown", pressed);
+  addEventListener("beforeunload", (event) => {
+    if (!kept && log.length > saved) event.preventDefault();
+  });
+  find("review-app").hidden = false;
+  refilter();
+})();

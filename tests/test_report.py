@@ -1,0 +1,596 @@
+import base64
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flowerray import ExtractSettings, LabelSettings, ReportSettings, TrainSettings, shards
+from flowerray.cli import main
+from flowerray.errors import FlowerrayError
+from flowerray.extract import extract
+from flowerray.label import label
+from flowerray.report import report
+from flowerray.report.classifier_page import _curve, _reaches
+from flowerray.report.labels_page import _Budget, _sheets, _Tally
+from flowerray.train import train
+
+# A slash ends a name, so the second lies in a folder "<"; a page that is not careful runs it.
+HOSTILE = (
+    '<img src=x onerror="window.broken=1">.jpg',
+    "</script><script>window.broken=1<.jpg",
+    "quo\"te's, comma\nnew line.jpg",
+    "=1+1 ünïcödé 花 \u202egpj.jpg",
+)
+
+
+@pytest.fixture(scope="module")
+def trained(sample, local_ray, tmp_path_factory):
+    """A classifier as it always was: no calibration, no novelty, no evidence."""
+    directory = tmp_path_factory.mktemp("report")
+    features, out = str(directory / "features"), str(directory / "classifier")
+    extract(ExtractSettings(images=str(sample.labelled), out=features, base="thumbnail"))
+    train(TrainSettings(features=features, out=out, recipe="article", epochs=3))
+    return directory / "classifier"
+
+
+@pytest.fixture(scope="module")
+def full_classifier(trained, sample, tmp_path_factory):
+    """The same with all that a classifier may have."""
+    directory = tmp_path_factory.mktemp("full") / "classifier"
+    shutil.copytree(trained, directory)
+    about = json.loads((directory / "classifier.json").read_bytes())
+    bins = [
+        {
+            "low": i / 15,
+            "high": (i + 1) / 15,
+            "photographs": i,
+            "confidence": (i + 0.5) / 15 if i else None,
+            "accuracy": i / 15 if i else None,
+        }
+        for i in range(15)
+    ]
+    about["calibration"] = {
+        "source": "cross-validation",
+        "photographs": 105,
+        "temperature": 1.25,
+        "ece_before": 0.0811,
+        "ece_after": 0.0233,
+        "bins": bins,
+    }
+    about["novelty"] = {"method": "a distance", "reference": "training data", "quantile": 0.99}
+    about["mistakes"] = [
+        {
+            "uri": str(next(sample.labelled.rglob("*.jpg"))),
+            "original_label": "tulip",
+            "prediction": "rose",
+            "confidence": 0.75,
+        },
+        {
+            "uri": f"/nowhere/{HOSTILE[0]}",
+            "original_label": "rose",
+            "prediction": "tulip",
+            "confidence": 0.5,
+        },
+    ]
+    (directory / "classifier.json").write_text(json.dumps(about))
+    chance = np.random.default_rng(0)
+    truth = np.repeat(about["classes"], 60)
+    confidence = chance.uniform(0.4, 1, len(truth)).astype(np.float32)
+    wrong = chance.random(len(truth)) > confidence
+    prediction = np.where(wrong, np.roll(truth, 60), truth)
+    evidence = {
+        "uri": [f"{i}.jpg" for i in range(len(truth))],
+        "split": np.where(np.arange(len(truth)) % 5 == 0, "valid", "train"),
+        "label": truth,
+        "prediction": prediction,
+        "confidence": confidence,
+        "novelty": np.ones(len(truth), np.float32),
+    }
+    pq.write_table(pa.table(evidence), directory / "evidence.parquet")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def labelled(trained, sample, tmp_path_factory):
+    """Labels of a pile with hostile names in it, as they always were."""
+    directory = tmp_path_factory.mktemp("labels")
+    pile = directory / "pile"
+    shutil.copytree(sample.pile, pile)
+    drawing = next(sample.labelled.rglob("*.jpg"))
+    for name in HOSTILE:
+        (pile / name).parent.mkdir(exist_ok=True)
+        shutil.copy(drawing, pile / name)
+    settings = {"images": str(pile), "out": str(directory / "labels"), "shard_size": 8}
+    label(LabelSettings(**settings, classifier=str(trained)))
+    return directory / "labels"
+
+
+def as_accepted(source, directory, classes=()):
+    """A copy of the labels in `source` with thresholds: the less sure half is not accepted, every
+    fifth photograph is novel; `classes` more."""
+    shutil.copytree(source, directory)
+    run = json.loads((directory / "run.json").read_bytes())
+    table = shards.read_table(shards.read_output(str(source), "labels"), ["confidence"])
+    middle = float(np.nanmedian(table["confidence"].to_numpy()))
+    run["config"]["classes"] += classes
+    run["config"] |= {"min_precision": 0.95, "min_confidence": None}
+    run["config"]["thresholds"] = {
+        name: {"threshold": middle, "precision_bound": 0.951, "photographs": 20}
+        for name in run["config"]["classes"]
+    }
+    run["timing"] = {"photographs": 60, "seconds": 1.5, "startup_seconds": 4.0, "actors": 2}
+    (directory / "run.json").write_text(json.dumps(run))
+    for file in (directory / "shards").iterdir():
+        table = pq.read_table(file)
+        confidence = table["confidence"].to_numpy()
+        rejected = np.isnan(confidence)
+        novelty = np.where(np.arange(len(table)) % 5 == 0, 1.5, 0.5).astype(np.float32)
+        accepted = (confidence > middle) & (novelty <= 1)
+        at = table.column_names.index("top_k") + 1
+        table = table.add_column(at, "novelty", pa.array(novelty, mask=rejected))
+        table = table.add_column(at + 1, "accepted", pa.array(accepted, mask=rejected))
+        pq.write_table(table, file)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def full_labels(labelled, tmp_path_factory):
+    """The same with all that labels may have."""
+    return as_accepted(labelled, tmp_path_factory.mktemp("full-labels") / "labels")
+
+
+class Parsed(HTMLParser):
+    """The tags of a page with their attributes, and the text of each script and style."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.tags, self.scripts, self.styles, self.inside = [], [], [], None
+        self.feed(file.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.inside = {"script": self.scripts, "style": self.styles}.get(tag)
+        if self.inside is not None:
+            self.inside.append("")
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        if self.inside is not None:
+            self.inside[-1] += data
+
+
+def queue_of(file):
+    return json.loads(Parsed(file).scripts[0])["queue"]
+
+
+def made(source, directory, **settings):
+    out = directory / "report.html"
+    done = report(ReportSettings(source=str(source), out=str(out), **settings))
+    assert done.bytes == out.stat().st_size
+    assert {entry.name for entry in directory.iterdir()} == {"report.html"}
+    return out, done
+
+
+def test_a_classifier_shows_what_there_is(trained, tmp_path):
+    out, done = made(trained, tmp_path)
+    html = out.read_text()
+    assert html.startswith("<!doctype html>") and done.kind == "classifier"
+    assert "Confusion matrix" in html and "Loss" in html
+    assert "Accuracy against confidence" not in html and "What can be accepted" not in html
+    about = json.loads((trained / "classifier.json").read_bytes())
+    assert done.shown == len(about["mistakes"]) == html.count("data:image/webp")
+
+
+def test_a_classifier_of_one_epoch_has_no_curves(trained, tmp_path):
+    one = tmp_path / "one"
+    shutil.copytree(trained, one)
+    lines = (one / "history.csv").read_text().splitlines()
+    (one / "history.csv").write_text("\n".join(lines[:2]) + "\n")
+    (tmp_path / "page").mkdir()
+    html = made(one, tmp_path / "page")[0].read_text()
+    assert "Training</h2>" not in html
+
+
+def test_a_classifier_with_everything(full_classifier, tmp_path):
+    html = made(full_classifier, tmp_path)[0].read_text()
+    assert "0.0811" in html and "0.0233" in html and "at 95% precision" in html
+    assert "180 photographs (train and valid)" in html
+    assert "the file is not there any more" in html  # in place of its thumbnail
+    assert HOSTILE[0] not in html
+
+
+def test_precision_against_coverage_counts_ties_together():
+    right = np.array([True, False, True, True, False])
+    confidence = np.array([0.9, 0.6, 0.9, 0.6, 0.5])
+    thresholds, coverage, precision = _curve(right, confidence)
+    assert thresholds.tolist() == [0.9, 0.6, 0.5]
+    assert coverage.tolist() == [0.4, 0.8, 1.0]
+    assert precision.tolist() == [1.0, 0.75, 0.6]
+    found = _reaches(0.75, thresholds, coverage, precision)
+    assert found == {"threshold": 0.6, "coverage": 0.8}
+    assert _reaches(0.99, thresholds[1:], coverage[1:], precision[1:]) is None
+
+
+def test_labels_of_an_older_flowerray(labelled, tmp_path):
+    out, done = made(labelled, tmp_path)
+    html = out.read_text()
+    queue = queue_of(out)
+    assert done.photographs == 38 and done.shown == 34
+    assert len(queue) == 34 and "none is accepted" in html
+    confidence = [entry["confidence"] for entry in queue]
+    assert confidence == sorted(confidence)
+    assert "Accepted unseen" not in html and "Novel</h2>" not in html
+    assert "not_an_image" in html
+
+
+def test_thumbnails_are_bounded_and_counted(full_labels, tmp_path):
+    out, done = made(full_labels, tmp_path, thumbnails=10)
+    html = out.read_text()
+    assert html.count("data:image/webp") <= 10 and done.shown <= 10
+    assert [entry["reason"] for entry in queue_of(out)].count("novel") == 2
+    waiting = re.search(r"4 of the (\d+) photographs that were not accepted", html)
+    assert waiting and int(waiting[1]) > 10
+    none = tmp_path / "none"
+    none.mkdir()
+    assert "data:image" not in made(full_labels, none, thumbnails=0)[0].read_text()
+
+
+def test_every_class_has_its_share_of_the_contact_sheets():
+    tally = _Tally(list("abcd"), _Budget.of(10))
+    for name, number in (("a", 1), ("b", 30), ("c", 30)):
+        tally.add(rows_of(np.full(number, name), np.linspace(0.3, 0.9, number)))
+    assert [(s["name"], len(s["rows"])) for s in _sheets(tally, 9)] == [
+        ("a", 1),
+        ("b", 4),
+        ("c", 4),
+    ]
+    assert [(s["name"], len(s["rows"])) for s in _sheets(tally, 2)] == [("b", 1), ("c", 1)]
+
+
+def rows_of(labels, confidence, **columns):
+    """A label shard of these labels."""
+    number = len(labels)
+    about = {
+        "image_id": np.arange(number),
+        "uri": [f"/p/{i}.jpg" for i in range(number)],
+        "label": labels,
+        "confidence": np.asarray(confidence, np.float32),
+        "error": pa.nulls(number, pa.string()),
+        "error_detail": pa.nulls(number, pa.string()),
+    }
+    return pa.table(about | columns)
+
+
+def test_a_tally_keeps_the_right_rows_of_many():
+    chance, rows = np.random.default_rng(1), 20_000
+    confidence = chance.random(rows).astype(np.float32)
+    novelty = chance.gamma(1, 0.4, rows).astype(np.float32)
+    accepted = (confidence > 0.7) & (novelty <= 1)
+    labels = np.where(np.arange(rows) % 50 == 0, "rare", "common")
+    table = rows_of(labels, confidence, novelty=novelty, accepted=accepted)
+    tally = _Tally(["common", "rare", "never"], _Budget.of(50))
+    for start in range(0, rows, 512):
+        tally.add(table.slice(start, 512))
+    assert tally.labelled.tolist() == [19_600, 400, 0]
+    assert tally.accepted.sum() == accepted.sum()
+    assert (tally.accepted_bins + tally.other_bins).sum() == rows
+    novel, unsure = ~accepted & (novelty > 1), ~accepted & (novelty <= 1)
+    assert (tally.novel_waiting, tally.unsure_count) == (novel.sum(), unsure.sum())
+    queue = {row["image_id"] for row in tally.queue()}
+    least_sure = np.flatnonzero(unsure)[np.argsort(confidence[unsure], kind="stable")[:10]]
+    most_novel = np.flatnonzero(novel)[np.argsort(-novelty[novel], kind="stable")[:10]]
+    assert queue == {*least_sure.tolist(), *most_novel.tolist()}
+    sheets = _sheets(tally, 25)
+    assert [(s["name"], len(s["rows"])) for s in sheets] == [("common", 13), ("rare", 12)]
+    for sheet in sheets:
+        sure = [row["confidence"] for row in sheet["rows"]]
+        assert sure == sorted(sure, reverse=True) and sure[0] - sure[-1] > 0.7
+
+
+def test_the_policy_names_the_page_s_own_style_and_script(full_labels, full_classifier, tmp_path):
+    for i, source in enumerate((full_labels, full_classifier)):
+        (tmp_path / str(i)).mkdir()
+        page = Parsed(made(source, tmp_path / str(i))[0])
+        policy = next(a["content"] for t, a in page.tags if a.get("http-equiv"))
+        assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+        for text in [*page.styles, *page.scripts[1:]]:
+            digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            assert f"'sha256-{digest}'" in policy
+        for _, attributes in page.tags:
+            assert not {"style", "onerror", "onclick"} & set(attributes)
+            for name in ("src", "href", "xlink:href"):
+                value = attributes.get(name) or "#"
+                assert value.startswith(("data:", "#"))
+
+
+def test_what_is_in_the_way_or_not_there(labelled, tmp_path, capsys):
+    out = tmp_path / "report.html"
+    assert main(["report", str(labelled), "--out", str(out), "--thumbnails", "3", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["kind"] == "labels" and done["shown"] <= 3
+    assert main(["report", str(labelled), "--out", str(out), "--thumbnails", "0"]) == 0
+    assert "report: " in capsys.readouterr().out
+    mine = tmp_path / "mine.html"
+    mine.write_text("<p>my own page")
+    assert main(["report", str(labelled), "--out", str(mine)]) == 1
+    assert "choose another --out" in capsys.readouterr().err
+    assert mine.read_text() == "<p>my own page"
+    assert main(["report", str(tmp_path), "--out", str(out)]) == 1
+    assert "flowerray train" in capsys.readouterr().err
+
+
+def test_damage_is_said_in_a_line(full_labels, full_classifier, tmp_path):
+    broken = tmp_path / "labels"
+    shutil.copytree(full_labels, broken)
+    next((broken / "shards").iterdir()).write_bytes(b"PAR1 no more")
+    with pytest.raises(FlowerrayError, match="flowerray verify"):
+        report(ReportSettings(source=str(broken), out=str(tmp_path / "r.html")))
+    broken = tmp_path / "classifier"
+    shutil.copytree(full_classifier, broken)
+    (broken / "evidence.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(FlowerrayError, match=r"evidence\.parquet"):
+        report(ReportSettings(source=str(broken), out=str(tmp_path / "r.html")))
+    assert not (tmp_path / "r.html").exists()
+
+
+# In a browser.
+
+BROWSER = next(
+    filter(
+        None,
+        [
+            os.environ.get("CHROMIUM"),
+            *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")),
+        ],
+    ),
+    None,
+)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None:
+        pytest.skip("no Chromium: install chromium, or name one in CHROMIUM")
+    api = pytest.importorskip("playwright.sync_api", reason="needs flowerray[test]: playwright")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a file in a browser of its own; at the end, nothing but the file was asked for and
+    nothing was complained of."""
+    opened = []
+
+    def open_page(file, **options):
+        context = browser.new_context(**{"accept_downloads": True, **options})
+        page = context.new_page()
+        said, asked = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(file.as_uri())
+        opened.append((context, page, said, asked, file))
+        return page
+
+    yield open_page
+    for context, page, said, asked, file in opened:
+        assert said == []
+        assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {file.as_uri()}
+        assert page.evaluate("window.broken") is None
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def pages(full_labels, full_classifier, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("pages")
+    files = {}
+    for name, source in (("labels", full_labels), ("classifier", full_classifier)):
+        files[name] = directory / f"{name}.html"
+        report(ReportSettings(source=str(source), out=str(files[name])))
+    return files
+
+
+def exported(page):
+    with page.expect_download() as download:
+        page.click("#export")
+    with open(download.value.path(), encoding="utf-8", newline="") as stream:
+        text = stream.read()
+    return text, list(csv.DictReader(io.StringIO(text)))
+
+
+def status(page):
+    return page.inner_text("#status")
+
+
+def test_the_queue_by_keyboard(pages, visit):
+    page, queue = visit(pages["labels"]), queue_of(pages["labels"])
+    classes = ["rose", "sunflower", "tulip"]
+    assert status(page).startswith(f"1 of {len(queue)}: {queue[0]['label']}")
+    page.keyboard.press("j")
+    page.keyboard.press("ArrowRight")
+    assert status(page).startswith("3 of ")
+    page.keyboard.press("k")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert status(page).startswith("1 of ")
+    page.keyboard.press("3")
+    assert status(page).startswith("Decided tulip. 2 of ")
+    page.keyboard.press("x")
+    page.keyboard.press("0")
+    page.keyboard.press("1")
+    page.keyboard.press("9")  # of no class
+    assert status(page).startswith("Decided rose. 5 of ")
+    page.keyboard.press("u")
+    assert status(page).startswith("Undone: rose. 4 of ")
+    page.keyboard.press("2")
+    text, rows = exported(page)
+    assert text.startswith("uri,label\n")
+    chosen = [classes[2], "", "", classes[1]]
+    assert rows == [
+        {"uri": entry["uri"], "label": label}
+        for entry, label in zip(queue[:4], chosen, strict=True)
+    ]
+    page.reload()
+    assert "Export 4 corrections" in page.inner_text("#export")
+    page.keyboard.press("?")
+    assert page.is_visible("#help") and "undo" in page.inner_text("#help")
+    page.uncheck("#keys-on")
+    page.click("#help-close")
+    page.keyboard.press("j")
+    assert status(page).startswith("1 of ")
+
+
+def test_focus_stays_and_is_seen(pages, visit):
+    page = visit(pages["labels"])
+    page.focus("#choices [data-key='2']")
+    page.keyboard.press("Enter")
+    assert status(page).startswith("Decided sunflower. 2 of ")
+    assert page.evaluate("document.activeElement.dataset.key") == "2"
+    page.keyboard.press("Tab")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.focus("#strip [aria-current]")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.getAttribute('aria-current')") == "true"
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("3: ")
+    assert page.locator("#strip [tabindex='0']").count() == 1
+
+
+def test_filters_and_sorting(pages, visit):
+    page, queue = visit(pages["labels"]), queue_of(pages["labels"])
+    novel = [entry for entry in queue if entry["reason"] == "novel"]
+    assert 0 < len(novel) < len(queue)
+    page.select_option("#by-reason", "novel")
+    assert f"1 of {len(novel)}: " in status(page)
+    label = novel[0]["label"]
+    page.select_option("#by-label", label=label)
+    both = [entry for entry in novel if entry["label"] == label]
+    assert f"1 of {len(both)}: {label}" in status(page)
+    page.select_option("#by-reason", "")
+    page.select_option("#by-label", "")
+    page.select_option("#by-state", "open")
+    page.focus("#stage")
+    page.keyboard.press("1")
+    assert f" of {len(queue) - 1}: " in status(page)
+    page.keyboard.press("u")
+    assert f" of {len(queue)}: " in status(page)
+    page.select_option("#by-state", "done")
+    page.focus("#stage")
+    assert "No photograph passes the filters." in status(page)
+    page.keyboard.press("1")
+    page.select_option("#by-state", "")
+    page.select_option("#sort", "most")
+    page.focus("#stage")
+    page.keyboard.press("k")
+    for _ in queue:
+        page.keyboard.press("k")
+    assert f"{100 * queue[-1]['confidence']:.1f}%" in status(page)
+
+
+def test_hostile_names_are_only_names(labelled, visit, tmp_path):
+    out, _ = made(labelled, tmp_path)
+    assert HOSTILE[0] not in out.read_text() and "</script><script>w" not in out.read_text()
+    page, queue = visit(out), queue_of(out)
+    hostile = [e for e in queue if any(e["uri"].endswith(f"/{name}") for name in HOSTILE)]
+    assert len(hostile) == len(HOSTILE)
+    for entry in queue:
+        if entry in hostile:
+            assert page.text_content("#facts .uri") == entry["uri"]
+            page.keyboard.press("2")
+        else:
+            page.keyboard.press("j")
+    _, rows = exported(page)
+    assert rows == [{"uri": entry["uri"], "label": "sunflower"} for entry in hostile]
+    assert page.locator("img[src='x']").count() == 0
+
+
+def test_more_classes_than_digits(labelled, visit, tmp_path):
+    more = [f"class {i}, <b>" for i in range(9)]
+    (tmp_path / "page").mkdir()
+    source = as_accepted(labelled, tmp_path / "labels", more)
+    page = visit(made(source, tmp_path / "page")[0])
+    page.select_option("#choices select", label=more[4])
+    assert status(page).startswith(f"Decided {more[4]}. 2 of ")
+    page.focus("#stage")
+    page.keyboard.press("2")  # the second likeliest
+    _, rows = exported(page)
+    assert rows[0]["label"] == more[4] and rows[1]["label"] not in more
+
+
+def test_a_browser_that_keeps_nothing(pages, visit):
+    page = visit(pages["labels"])
+    page.add_init_script("Object.defineProperty(window, 'localStorage', {get() {throw Error()}})")
+    page.reload()
+    page.keyboard.press("1")
+    assert "Export 1 correction" in page.inner_text("#export")
+    assert "keeps nothing" in page.inner_text("#kept")
+    assert len(exported(page)[1]) == 1
+
+
+@pytest.mark.parametrize("name", ["labels", "classifier"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_fits_phones_and_both_schemes(pages, visit, name, scheme, width):
+    page = visit(pages[name], viewport={"width": width, "height": 740}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ink, paper = page.evaluate(
+        "['color', 'backgroundColor'].map((name) => getComputedStyle(document.body)[name])"
+    )
+    brightness = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ink, paper)]
+    assert (brightness[0] > brightness[1]) == (scheme == "dark")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_the_queue_by_touch_on_a_phone(pages, visit):
+    page = visit(
+        pages["labels"], viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True
+    )
+    small = page.evaluate(
+        "[...document.querySelectorAll('#review-app button, #review-app select')]"
+        ".filter((e) => e.offsetParent && e.getBoundingClientRect().height < 44).length"
+    )
+    assert small == 0
+    page.tap("#choices [data-key='0']")
+    page.tap("#next")
+    assert status(page).startswith("3 of ")
+    page.tap("#undo")
+    assert status(page).startswith("Undone: none of the classes. 1 of ")
+
+
+def test_charts_and_pictures_have_names(pages, visit):
+    for name in ("labels", "classifier"):
+        page = visit(pages[name])
+        for chart in page.locator("svg.chart").all():
+            titles = chart.get_attribute("aria-labelledby").split()
+            for title in titles:
+                assert page.evaluate("(id) => document.getElementById(id).textContent", title)
+        assert page.locator("img:not([alt])").count() == 0
+        twice = page.evaluate(
+            "(() => {const ids = [...document.querySelectorAll('[id]')].map((e) => e.id);"
+            "return ids.filter((id, i) => ids.indexOf(id) !== i)})()"
+        )
+        assert twice == []
