@@ -6,32 +6,46 @@ classifier's head on them, :func:`label` labels any number of photographs with t
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
+from flowerray.settings import (
+    BaselineSettings,
+    ExportSettings,
+    ExtractSettings,
+    LabelSettings,
+    TrainSettings,
+)
 
 if TYPE_CHECKING:
+    from flowerray.baseline import baseline as baseline
     from flowerray.evaluate import evaluate as evaluate
+    from flowerray.export import export as export
     from flowerray.extract import extract as extract
     from flowerray.label import label as label
     from flowerray.train import train as train
 
 __version__ = "0.1.0"
 __all__ = [
+    "BaselineSettings",
+    "ExportSettings",
     "ExtractSettings",
     "FlowerrayError",
     "LabelSettings",
     "TrainSettings",
     "UsageError",
+    "baseline",
     "evaluate",
+    "export",
     "extract",
     "label",
     "train",
 ]
 
-_CALLS = ("evaluate", "extract", "label", "train")
+_CALLS = ("baseline", "evaluate", "export", "extract", "label", "train")
 
 
 def __getattr__(name: str) -> object:
@@ -39,3 +53,15 @@ def __getattr__(name: str) -> object:
     if name in _CALLS:
         return getattr(import_module(f"flowerray.{name}"), name)
     raise AttributeError(f"module 'flowerray' has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Where a call and its module share a name, ``flowerray.NAME`` is the call."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Python puts every imported submodule here.
+        if not (name in _CALLS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
