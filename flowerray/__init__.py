@@ -6,9 +6,7 @@ classifier's head on them, :func:`label` labels any number of photographs with t
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from flowerray.errors import FlowerrayError, UsageError
@@ -53,15 +51,3 @@ def __getattr__(name: str) -> object:
     if name in _CALLS:
         return getattr(import_module(f"flowerray.{name}"), name)
     raise AttributeError(f"module 'flowerray' has no attribute {name!r}")
-
-
-class _Package(ModuleType):
-    """Where a call and its module share a name, ``flowerray.NAME`` is the call."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # Python puts every imported submodule here.
-        if not (name in _CALLS and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -425,7 +425,12 @@ def _build(
         content = staging / "content"
         content.mkdir(parents=True)
         _write_mark(mark, {"request": request, "photographs": None}, staging)
-        photographs, unreadable = fill(content)
+        try:
+            photographs, unreadable = fill(content)
+        except FlowerrayError:  # nothing to go on with: leave nothing behind
+            if before is None:
+                shutil.rmtree(out, ignore_errors=True)
+            raise
         for entry in sorted(content.iterdir()):
             target = out / entry.name
             if target.is_dir():  # of an export that a crash cut short
