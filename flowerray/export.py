@@ -183,22 +183,24 @@ def labelling_configuration(classes: list[str]) -> str:
 
 
 def fill_fiftyone(tables: Iterable[pa.Table], root: Path, classes: list[str]) -> int:
-    """``root/labels.json``, of a FiftyOneImageClassificationDataset; returns its photographs.
+    """A FiftyOneImageClassificationDataset in `root`; returns its photographs.
 
-    Its keys are absolute paths, so the photographs stay where they are:
-    https://docs.voxel51.com/user_guide/import_datasets.html
+    The keys of its ``labels.json`` are absolute paths, so the photographs stay where they are:
+    https://docs.voxel51.com/user_guide/import_datasets.html. Only a path that is no UTF-8 (its uri
+    is file://) has a link in ``data/``, which must be there in any case.
     """
     number = {name: i for i, name in enumerate(classes)}
     count = 0
+    (root / "data").mkdir()
     with open(root / "labels.json", "w", encoding="utf-8") as stream:
         stream.write(f'{{"classes": {json.dumps(classes)},\n"labels": {{')
         for row in _rows(tables):
             path = _local(row["uri"], "FiftyOne reads local files alone: choose another --format")
-            try:
-                key = os.fsencode(path).decode()
-            except UnicodeDecodeError:
-                say(f"left out, for FiftyOne's paths are UTF-8: {row['uri']}")
-                continue
+            key = row["uri"]
+            if isinstance(path, bytes):
+                key = str(row["image_id"])
+                suffix = os.path.splitext(path)[1].decode("ascii", "ignore")
+                os.symlink(path, os.fsencode(root / "data" / (key + suffix)))
             label = {"label": number[row["label"]], "confidence": row["confidence"]}
             if _judgement(row):
                 label["attributes"] = _judgement(row)
