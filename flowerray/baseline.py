@@ -109,7 +109,7 @@ def _spread(images: str, limit: int) -> list[str]:
 def _class_names(file: str | None) -> list[str]:
     """The names of the 1,000 classes, in the order of the model's outputs."""
     if file is None:
-        keras = import_keras(os.cpu_count() or 1)
+        keras = _keras()
         try:
             with _downloading():
                 one_each = keras.applications.vgg16.decode_predictions(np.eye(CLASSES), top=1)
@@ -144,7 +144,7 @@ def _vgg16(file: str | None) -> tuple[Any, str]:
             f"weights file {file}: no such file; give Keras' {WEIGHTS_FILE} (528 MB), or leave "
             "--weights out to download it"
         )
-    keras = import_keras(os.cpu_count() or 1)
+    keras = _keras()
     if file is None:
         try:
             with _downloading():
@@ -167,6 +167,18 @@ def _vgg16(file: str | None) -> tuple[Any, str]:
         say(f"weights file {file} is not the one that Keras publishes: what it says is its own")
         return model, f"weights of {Path(file).name}"
     return model, "as published"
+
+
+def _keras() -> Any:
+    """Keras, without what TensorFlow prints at its start whatever its log level."""
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        return import_keras(os.cpu_count() or 1)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 @contextlib.contextmanager
