@@ -366,14 +366,16 @@ def _judgement(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_replaceable(out: Path, format: str) -> None:
-    """Refuse a file that no export of this format wrote."""
+    """Refuse to replace what no export of this format wrote: a device, say, or another file."""
+    if not out.exists() and not out.is_symlink():
+        return
+    if out.is_symlink() or not out.is_file():
+        raise FlowerrayError(
+            f"{out} is a directory, link or device: --format {format} writes a file of its own"
+        )
     try:
         with open(out, "rb") as stream:
             beginning = stream.read(64)
-    except FileNotFoundError:
-        return
-    except IsADirectoryError:
-        raise FlowerrayError(f"{out} is a directory: --format {format} writes a file") from None
     except OSError as error:
         raise FlowerrayError(f"can't use {out}: {error.strerror}; choose another --out") from None
     if beginning and not beginning.startswith(BEGINNINGS[format]):

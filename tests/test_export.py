@@ -138,6 +138,10 @@ def test_a_table_again_is_the_same_and_replaces_nothing_else(exported, tmp_path)
         exported("jsonl", out=str(out))
     with pytest.raises(FlowerrayError, match="is a directory"):
         exported("jsonl", out=str(out.parent))
+    (tmp_path / "link").symlink_to(out)
+    for other in (tmp_path / "link", "/dev/null"):
+        with pytest.raises(FlowerrayError, match="link or device"):
+            exported("csv", out=str(other))
     assert out.read_bytes() == before
 
 
