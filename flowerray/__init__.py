@@ -10,10 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.settings import ExtractSettings, LabelSettings, ReportSettings, TrainSettings
+from flowerray.settings import (
+    BaselineSettings,
+    ExportSettings,
+    ExtractSettings,
+    LabelSettings,
+    ReportSettings,
+    TrainSettings,
+)
 
 if TYPE_CHECKING:
+    from flowerray.baseline import baseline as baseline
     from flowerray.evaluate import evaluate as evaluate
+    from flowerray.export import export as export
     from flowerray.extract import extract as extract
     from flowerray.label import label as label
     from flowerray.report import report as report
@@ -21,24 +30,31 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "BaselineSettings",
+    "ExportSettings",
     "ExtractSettings",
     "FlowerrayError",
     "LabelSettings",
     "ReportSettings",
     "TrainSettings",
     "UsageError",
+    "baseline",
     "evaluate",
+    "export",
     "extract",
     "label",
     "report",
     "train",
 ]
 
-_CALLS = ("evaluate", "extract", "label", "report", "train")
+_CALLS = ("baseline", "evaluate", "export", "extract", "label", "report", "train")
 
 
 def __getattr__(name: str) -> object:
     # The jobs import Ray and Arrow; `import flowerray` alone stays instant.
     if name in _CALLS:
-        return getattr(import_module(f"flowerray.{name}"), name)
+        # All at once: loading a module puts it where its function is to be.
+        modules = {call: import_module(f"flowerray.{call}") for call in _CALLS}
+        globals().update({call: getattr(module, call) for call, module in modules.items()})
+        return globals()[name]
     raise AttributeError(f"module 'flowerray' has no attribute {name!r}")

@@ -21,8 +21,10 @@ from typing import Any
 from flowerray import __version__
 from flowerray.errors import FlowerrayError
 from flowerray.settings import (
+    BaselineSettings,
     ClusterSettings,
     EvaluateSettings,
+    ExportSettings,
     ExtractSettings,
     LabelSettings,
     PlanSettings,
@@ -87,6 +89,18 @@ def _report(settings: ReportSettings) -> Any:
     from flowerray.report import report
 
     return report(settings)
+
+
+def _export(settings: ExportSettings) -> Any:
+    from flowerray.export import export
+
+    return export(settings)
+
+
+def _baseline(settings: BaselineSettings) -> Any:
+    from flowerray.baseline import baseline
+
+    return baseline(settings)
 
 
 def _sample(settings: SampleSettings) -> Any:
@@ -212,6 +226,27 @@ def _report_text(done: Any) -> str:
     )
 
 
+def _export_text(done: Any) -> str:
+    lines = [
+        f"{done.photographs:,} photographs, {done.left_out:,} left out\n{done.format}: {done.out}"
+    ]
+    if done.labelling_configuration:
+        lines.append(f"labelling configuration of the project:\n{done.labelling_configuration}")
+    if done.unreadable:
+        lines.append(
+            f"{done.unreadable:,} could not be copied: run the same command again when they can be"
+        )
+    return "\n".join(lines)
+
+
+def _baseline_text(done: Any) -> str:
+    lines = []
+    for row in done.rows:
+        top = ", ".join(f"{t['label']} {t['probability']:.3f}" for t in row["top_k"] or [])
+        lines.append(f"{row['uri']}: {top or row['error']}")
+    return "\n".join([*lines, f"baseline: {done.out}"])
+
+
 def _sample_text(done: Any) -> str:
     return (
         f"{done.photographs} flowers, drawn and not photographed, and {done.broken} broken files\n"
@@ -324,6 +359,30 @@ COMMANDS: dict[str, Command] = {
             "flowerray report classifier --out classifier.html",
             "flowerray report labels --out labels.html",
             "flowerray report labels --out labels.html --thumbnails 2000",
+        ),
+    ),
+    "export": Command(
+        "write labels for other tools: tables, Label Studio, FiftyOne, class folders",
+        ExportSettings,
+        _export,
+        _export_text,
+        (
+            "flowerray export labels --format csv --out labels.csv",
+            "flowerray export labels --format folders --out sorted --accepted-only",
+            "flowerray export labels --format labelstudio --out tasks.json --url-root /data",
+            "flowerray export labels --format fiftyone --out dataset --min-confidence 0.8",
+        ),
+    ),
+    "baseline": Command(
+        "show what VGG16 as published says of photographs, in ImageNet's classes",
+        BaselineSettings,
+        _baseline,
+        _baseline_text,
+        (
+            "flowerray baseline flower_photos --out baseline",
+            "flowerray baseline pile --out baseline "
+            "--weights vgg16_weights_tf_dim_ordering_tf_kernels.h5 "
+            "--class-names imagenet_class_index.json",
         ),
     ),
     "sample": Command(

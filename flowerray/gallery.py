@@ -9,21 +9,23 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flowerray.photographs import Limits, Rejected, open_image, read, upright
 
-CELL, CAPTION, MARGIN, COLUMNS = 200, 44, 10, 5
+CELL, LINE, MARGIN, COLUMNS = 200, 22, 10, 5
 
 
 def draw(entries: Sequence[tuple[str, str]], title: str) -> bytes:
-    """A PNG of (uri, caption) `entries`, five a row; a caption has at most two lines."""
+    """A PNG of (uri, caption) `entries`, five a row, with room for the caption of most lines."""
+    lines = [caption.count("\n") + 1 for _, caption in entries]
+    caption_height = LINE * max(lines, default=1)
     rows = max(1, -(-len(entries) // COLUMNS))
     width = COLUMNS * (CELL + MARGIN) + MARGIN
     top = 40
-    sheet = Image.new("RGB", (width, top + rows * (CELL + CAPTION + MARGIN)), "white")
+    sheet = Image.new("RGB", (width, top + rows * (CELL + caption_height + MARGIN)), "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, 10), title, "black", ImageFont.load_default(18))
     font = ImageFont.load_default(13)
     for i, (uri, caption) in enumerate(entries):
         x = MARGIN + (i % COLUMNS) * (CELL + MARGIN)
-        y = top + (i // COLUMNS) * (CELL + CAPTION + MARGIN)
+        y = top + (i // COLUMNS) * (CELL + caption_height + MARGIN)
         picture = _thumbnail(uri)
         sheet.paste(picture, (x + (CELL - picture.width) // 2, y + (CELL - picture.height) // 2))
         pen.multiline_text((x, y + CELL + 4), caption, "black", font)

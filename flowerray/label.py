@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +28,7 @@ from flowerray.bases import BaseSpec
 from flowerray.classifier import Classifier
 from flowerray.engines import Engine, open_engine
 from flowerray.errors import FlowerrayError
+from flowerray.export import TABLE_WRITERS
 from flowerray.photographs import Rejected
 from flowerray.progress import say
 from flowerray.settings import LabelSettings
@@ -96,7 +94,8 @@ def label(settings: LabelSettings) -> LabelSummary:
     if timing.computed:
         output = shards.with_record(output, timing=dataclasses.asdict(timing))
     if settings.format != "parquet":
-        _export(output, settings.format)
+        with output.folder.create(f"labels.{settings.format}") as stream:
+            TABLE_WRITERS[settings.format](shards.iter_shards(output), stream)
     if settings.gallery:
         _draw_gallery(output, settings.gallery)
     table = shards.read_table(output, ["label", "novelty", "accepted"])
@@ -252,24 +251,6 @@ def _write_review(output: Output) -> None:
     reason = pc.if_else(pc.greater(table["novelty"], 1), "novel", "unsure")
     with output.folder.create("review.parquet") as stream:
         pq.write_table(table.append_column("reason", reason), stream, compression="zstd")
-
-
-def _export(output: Output, format: str) -> None:
-    """All labels as labels.csv or labels.jsonl, shard by shard; top_k is JSON in the CSV."""
-    names = shards.LABELS.names
-    with output.folder.create(f"labels.{format}") as binary:
-        stream = io.TextIOWrapper(binary, "utf-8", newline="")
-        writer = csv.writer(stream, lineterminator="\n")
-        if format == "csv":
-            writer.writerow(names)
-        for table in shards.iter_shards(output):
-            for row in table.to_pylist():
-                if format == "jsonl":
-                    stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-                else:
-                    row["top_k"] = json.dumps(row["top_k"], ensure_ascii=False)
-                    writer.writerow([row[name] for name in names])
-        stream.detach()  # flushed; the folder closes the file itself
 
 
 def _draw_gallery(output: Output, path: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from flowerray.errors import UsageError
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
+EXPORT_FORMATS = ("csv", "jsonl", "labelstudio", "fiftyone", "folders")
 PRECISIONS = ("float32", "bfloat16", "int8")
 RECIPES = ("mlp", "logistic", "article", "finetune")
 
@@ -321,6 +322,71 @@ class ReportSettings(Settings):
     )
     out: str = option("the page, one HTML file", "report.html", metavar="HTML")
     thumbnails: int = option("photographs shown at most, in all", 500, minimum=0, metavar="N")
+
+
+class ExportSettings(Settings):
+    """Settings of :func:`flowerray.export`."""
+
+    labels: str = option("directory that `flowerray label` wrote", positional=True)
+    format: str = option(
+        "csv, jsonl, labelstudio: one file; fiftyone, folders: a directory", choices=EXPORT_FORMATS
+    )
+    out: str = option("the file or directory to write", metavar="PATH")
+    accepted_only: bool = option("leave out the labels that were not accepted", False)
+    min_confidence: float | None = option(
+        "leave out the labels below this confidence", None, minimum=0.0, maximum=1.0, metavar="F"
+    )
+    copy: bool = option("folders: copy the photographs instead of linking them", False)
+    url_root: str = option(
+        "labelstudio: the directory that --url-prefix stands for; for its own local files, "
+        "LOCAL_FILES_DOCUMENT_ROOT",
+        "/",
+        metavar="DIR",
+    )
+    url_prefix: str | None = option(
+        "labelstudio: what takes the place of --url-root in front of each photograph's path "
+        "[/data/local-files/?d=, where Label Studio serves local files]",
+        None,
+        metavar="URL",
+    )
+    overwrite: bool = option(
+        "fiftyone, folders: delete the earlier export in --out, start anew", False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for flag, given, formats in (
+            ("--copy", self.copy, ("folders",)),
+            ("--url-root", self.url_root != "/", ("labelstudio",)),
+            ("--url-prefix", self.url_prefix is not None, ("labelstudio",)),
+            ("--overwrite", self.overwrite, ("fiftyone", "folders")),
+        ):
+            if given and self.format not in formats:
+                raise UsageError(f"{flag} is for --format {' or '.join(formats)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings(Settings):
+    """Settings of :func:`flowerray.baseline`."""
+
+    images: str = option(
+        "directory (searched to any depth), a glob, a .txt list, "
+        "or a .parquet or .csv table with a uri column",
+        positional=True,
+    )
+    out: str = option("directory for baseline.parquet and baseline.png", metavar="DIR")
+    limit: int = option(
+        "photographs, taken evenly from all", 25, minimum=1, maximum=100, metavar="N"
+    )
+    top_k: int = option("classes said of each photograph", 3, minimum=1, maximum=1000, metavar="K")
+    weights: str | None = option(
+        "VGG16's weights with their top, a Keras .h5 of 528 MB [Keras' download]",
+        None,
+        metavar="FILE",
+    )
+    class_names: str | None = option(
+        "Keras' imagenet_class_index.json [Keras' download]", None, metavar="FILE"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

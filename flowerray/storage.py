@@ -52,23 +52,8 @@ class Folder:
         Raises:
             FlowerrayError: the storage refuses (disk full, read-only, no permission).
         """
-        target = self.path / name
-        pending = self.path / "tmp" / f"{target.name}.{uuid.uuid4().hex[:12]}"
-        try:
-            pending.parent.mkdir(parents=True, exist_ok=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(pending, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(pending, target)
-        except OSError as error:
-            raise FlowerrayError(
-                f"can't write {target}: {error.strerror or error}; make room or choose another "
-                "--out, then run the same command again"
-            ) from error
-        finally:
-            pending.unlink(missing_ok=True)
+        with whole_file(self.path / name, self.path / "tmp") as stream:
+            yield stream
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write `data` as `name`, atomically."""
@@ -85,3 +70,29 @@ class Folder:
             return {entry.name for entry in os.scandir(self.path / directory)}
         except FileNotFoundError:
             return set()
+
+
+@contextmanager
+def whole_file(target: Path, beside: Path) -> Iterator[BinaryIO]:
+    """Write `target`: it appears, or replaces what was there, when the block ends well. Until then
+    it is a file in the directory `beside`, which must be on the same storage.
+
+    Raises:
+        FlowerrayError: the storage refuses (disk full, read-only, no permission).
+    """
+    pending = beside / f"{target.name[:64]}.{uuid.uuid4().hex[:12]}"
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(pending, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(pending, target)
+    except OSError as error:
+        raise FlowerrayError(
+            f"can't write {target}: {error.strerror or error}; make room or choose another "
+            "--out, then run the same command again"
+        ) from error
+    finally:
+        pending.unlink(missing_ok=True)

@@ -186,9 +186,7 @@ def test_corrections_relabel_leave_out_and_add(sample, local_ray, tmp_path):
     file = tmp_path / "corrections.csv"
     with open(file, "w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerows(
-            [["uri", "label"], [trained[0], "tulip"], [trained[1], ""], [new, "rose"]]
-        )
+        writer.writerows([["uri", "label"], [trained[0], "tulip"], [trained[1], ""], [new, "rose"]])
     settings = TrainSettings(features=features, out=str(tmp_path / "after"), corrections=str(file))
     train(settings)
     rows = classifier.evidence(str(tmp_path / "after")).to_pylist()
