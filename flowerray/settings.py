@@ -324,6 +324,7 @@ class ReportSettings(Settings):
     thumbnails: int = option("photographs shown at most, in all", 500, minimum=0, metavar="N")
 
 
+@dataclass(frozen=True, kw_only=True)
 class ExportSettings(Settings):
     """Settings of :func:`flowerray.export`."""
 
