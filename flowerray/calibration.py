@@ -12,6 +12,7 @@ import numpy as np
 
 BINS = 15
 FOLDS = 5
+LEAST_EVIDENCE = 30  # photographs; a temperature fitted to fewer may be anything
 CONFIDENCE_OF_BOUND = 0.95
 
 

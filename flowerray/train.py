@@ -189,8 +189,10 @@ class Fitted:
         if unseen is not None:
             evidence = np.concatenate([unseen, valid])
             truth = np.concatenate([data.labels, truth])
-        temperature = calibration.temperature(evidence, truth)
-        scaled = calibration.cross_fitted(evidence, truth, settings.seed)
+        temperature, scaled = 1.0, evidence
+        if len(truth) >= calibration.LEAST_EVIDENCE:
+            temperature = calibration.temperature(evidence, truth)
+            scaled = calibration.cross_fitted(evidence, truth, settings.seed)
         about = {
             "source": "validation" if unseen is None else "cross-validation",
             "photographs": len(truth),

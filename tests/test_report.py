@@ -13,7 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowerray import ExtractSettings, LabelSettings, ReportSettings, TrainSettings, shards
+from flowerray import (
+    ExtractSettings,
+    LabelSettings,
+    ReportSettings,
+    TrainSettings,
+    classifier,
+    shards,
+)
 from flowerray.cli import main
 from flowerray.errors import FlowerrayError
 from flowerray.extract import extract
@@ -34,11 +41,16 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def trained(sample, local_ray, tmp_path_factory):
-    """A classifier as it always was: no calibration, no novelty, no evidence."""
+    """A classifier of which only the head and its scores are there."""
     directory = tmp_path_factory.mktemp("report")
     features, out = str(directory / "features"), str(directory / "classifier")
     extract(ExtractSettings(images=str(sample.labelled), out=features, base="thumbnail"))
     train(TrainSettings(features=features, out=out, recipe="article", epochs=3))
+    (directory / "classifier" / "evidence.parquet").unlink()
+    file = directory / "classifier" / "classifier.json"
+    about = json.loads(file.read_bytes())
+    del about["calibration"], about["novelty"]
+    file.write_text(json.dumps(about))
     return directory / "classifier"
 
 
@@ -461,6 +473,35 @@ def test_the_queue_by_keyboard(pages, visit):
     page.click("#help-close")
     page.keyboard.press("j")
     assert status(page).startswith("1 of ")
+
+
+def test_what_people_decide_is_trained_on(sample, local_ray, visit, tmp_path):
+    features, first, labels, better = (
+        str(tmp_path / name) for name in ("features", "first", "labels", "better")
+    )
+    extract(ExtractSettings(images=str(sample.labelled), out=features, base="thumbnail"))
+    train(TrainSettings(features=features, out=first))
+    settings = LabelSettings(
+        images=str(sample.pile), classifier=first, out=labels, min_precision=0.99
+    )
+    assert label(settings).accepted == 0  # thirty photographs can't show that
+    review = pq.read_table(tmp_path / "labels" / "review.parquet").to_pylist()
+    for source in (first, labels):
+        report(ReportSettings(source=source, out=f"{source}.html"))
+    assert "cross-validation" in visit(tmp_path / "first.html").content()
+    page = visit(tmp_path / "labels.html")
+    page.keyboard.press("2")
+    page.keyboard.press("x")
+    text, rows = exported(page)
+    assert [row["label"] for row in rows] == ["sunflower", ""]
+    assert {row["uri"] for row in rows} <= {row["uri"] for row in review}
+    (tmp_path / "corrections.csv").write_text(text)
+    train(
+        TrainSettings(features=features, out=better, corrections=str(tmp_path / "corrections.csv"))
+    )
+    learned = {row["uri"]: row["label"] for row in classifier.evidence(better).to_pylist()}
+    assert learned[rows[0]["uri"]] == "sunflower" and rows[1]["uri"] not in learned
+    assert len(learned) == classifier.evidence(first).num_rows + 1
 
 
 def test_focus_stays_and_is_seen(pages, visit):
