@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
+from flowerray.settings import CheckSettings, ExtractSettings, LabelSettings, TrainSettings
 
 if TYPE_CHECKING:
+    from flowerray.check import check as check
     from flowerray.evaluate import evaluate as evaluate
     from flowerray.extract import extract as extract
     from flowerray.label import label as label
@@ -20,18 +21,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "CheckSettings",
     "ExtractSettings",
     "FlowerrayError",
     "LabelSettings",
     "TrainSettings",
     "UsageError",
+    "check",
     "evaluate",
     "extract",
     "label",
     "train",
 ]
 
-_CALLS = ("evaluate", "extract", "label", "train")
+_CALLS = ("check", "evaluate", "extract", "label", "train")
 
 
 def __getattr__(name: str) -> object:
