@@ -30,10 +30,15 @@ from flowerray.progress import Progress, say
 from flowerray.settings import CheckSettings, ExtractSettings
 from flowerray.shards import Output
 
-HASH_PIXELS = 128  # a JPEG is decoded at a reduced scale of at least this many pixels each way
-NEAR_BITS = 8
-NEAR_COSINE = 0.9
-PAIRS_AT_ONCE = 1 << 24  # 300 MB of temporary arrays
+# pHash of 16x16 frequencies. Measured on 1,650 photographs of three flowers: copies of 200 of
+# them, at a fifth to one and a half times the size and JPEG quality 30 to 90, differ in at most 12
+# of the 256 bits; of all 1.36 million pairs 11 differ in at most 32, all of them one photograph
+# twice, five in other colours; no pair of different scenes differs in fewer than 68.
+HASH_SIDE = 16
+HASH_BITS = HASH_SIDE**2
+NEAR_BITS = 32
+HASH_PIXELS = 256  # a JPEG is decoded at a reduced scale of at least this many pixels each way
+PAIRS_AT_ONCE = 1 << 18  # as many as fit the processor's cache
 FOLDS = 5
 
 
@@ -42,8 +47,8 @@ class Finding:
     """One fault, of a photograph or, where `uri` is empty, of the class `label`.
 
     `check` is one of ``flowerray.settings.CHECKS``. `score` is for copies of any kind the number of
-    bits in which the perceptual hashes differ; for mislabelled the probability of `suggested_label`
-    less that of `label`; for imbalance the largest class over the smallest, for few_photographs
+    bits in which the perceptual hashes differ; for mislabelled the probability of all classes but
+    `label`; for imbalance the largest class over the smallest, for few_photographs
     the class's photographs; for small the shorter side in pixels, for extreme_aspect the longer
     side over the shorter.
     """
@@ -82,7 +87,6 @@ def check(settings: CheckSettings) -> CheckSummary:
     files = _read_files(labelled)
     notes: list[str] = []
     if labelled.output is None:
-        embedded = None
         labelled = replace(labelled, rejected=_rejections(files))
         if "mislabelled" in settings.checks:
             notes.append(
@@ -90,25 +94,22 @@ def check(settings: CheckSettings) -> CheckSummary:
                 f"{settings.source} --out features`, then `flowerray check features`"
             )
     else:
-        embedded = _embed(labelled)
-        lost = Counter(
-            file.reason
-            for file, before in zip(_rejections(files), labelled.rejected, strict=True)
-            if file is not None and before is None
-        )
+        now = zip(_rejections(files), labelled.rejected, strict=True)
+        lost = Counter(file.reason for file, before in now if file and not before)
         if lost:
             notes.append(
                 f"{lost.total():,} photographs can't be read as they were extracted "
                 f"({', '.join(lost)}): only their labels are checked"
             )
-    copies = _copies(files, embedded)
+    copies = _copies(files)
     findings = [
         *_unreadable(labelled),
         *_odd_sizes(labelled, files, settings),
         *_uneven_classes(labelled, settings),
         *_copied(labelled, copies),
     ]
-    if embedded is not None:
+    if labelled.output is not None and "mislabelled" in settings.checks:
+        embedded = _embed(labelled.output)
         findings += _mislabelled(labelled, embedded, copies, notes)
     findings = [f for name in settings.checks for f in findings if f.check == name]
     if settings.out is not None:
@@ -141,17 +142,16 @@ class _Labelled:
     def counts(self) -> dict[str, int]:
         """The usable photographs of each class."""
         pairs = zip(self.labels, self.rejected, strict=True)
-        counts = Counter(label for label, bad in pairs if label is not None and bad is None)
-        return {name: counts[name] for name in sorted(set(self.labels) - {None})}  # type: ignore
+        counts = Counter(label for label, bad in pairs if bad is None)
+        return {name: counts[name] for name in sorted(name for name in set(self.labels) if name)}
 
 
 def _open(settings: CheckSettings) -> _Labelled:
     source = os.path.expanduser(settings.source)
     if not os.path.isfile(os.path.join(source, "run.json")):
         batches = catalog.photographs_to_extract(ExtractSettings(images=settings.source, out=""))
-        table = pa.Table.from_batches(batches, catalog.FOUND)
-        columns = [table[name].to_pylist() for name in catalog.FOUND.names]
-        return _Labelled(*columns, [None] * len(table), base_named("vgg16").input_size)
+        found = pa.Table.from_batches(batches, catalog.FOUND)
+        return _labelled(found, [None] * len(found), base_named("vgg16").input_size)
     output = shards.read_output(source, "features")
     missing = output.missing()
     if missing:
@@ -160,22 +160,28 @@ def _open(settings: CheckSettings) -> _Labelled:
             "run the same `flowerray extract` again to finish it"
         )
     folder, manifest = output.folder, output.manifest
-    listed = pa.concat_tables(catalog.read_shard(folder, manifest, s) for s in manifest.shards())
+    found = pa.concat_tables(catalog.read_shard(folder, manifest, s) for s in manifest.shards())
     errors = shards.read_table(output, ["error", "error_detail"]).to_pylist()
     rejected = [
         Rejected(row["error"], row["error_detail"]) if row["error"] else None for row in errors
     ]
     spec = BaseSpec.from_dict(output.run["config"]["base_spec"])
-    columns = [listed[name].to_pylist() for name in catalog.FOUND.names]
-    return _Labelled(*columns, rejected, spec.input_size, output)
+    return _labelled(found, rejected, spec.input_size, output)
+
+
+def _labelled(
+    found: pa.Table, rejected: list[Rejected | None], input_size: int, output: Output | None = None
+) -> _Labelled:
+    uris, labels, splits, sizes = (found[name].to_pylist() for name in catalog.FOUND.names)
+    return _Labelled(uris, labels, splits, sizes, rejected, input_size, output)
 
 
 @dataclass(frozen=True)
 class _File:
-    """What a photograph's file tells: SHA-256, perceptual hash (64 bits), width and height."""
+    """What a photograph's file tells: SHA-256, perceptual hash (HASH_BITS), width and height."""
 
     sha256: bytes
-    phash: int
+    phash: bytes
     sides: tuple[int, int]
 
 
@@ -206,11 +212,10 @@ def _read_file(uri: str, size: int | None, rejected: Rejected | None) -> _File |
         data = photographs.read(uri, size, limits)
         image = photographs.open_image(data, limits)
         sides = image.size
-        bits = imagehash.phash(photographs.upright(image, HASH_PIXELS)).hash
+        bits = imagehash.phash(photographs.upright(image, HASH_PIXELS), HASH_SIDE).hash
     except Rejected as why:
         return why
-    phash = int.from_bytes(np.packbits(bits).tobytes(), "big")
-    return _File(hashlib.sha256(data).digest(), phash, sides)
+    return _File(hashlib.sha256(data).digest(), np.packbits(bits).tobytes(), sides)
 
 
 def _rejections(files: list[_File | Rejected]) -> list[Rejected | None]:
@@ -258,42 +263,47 @@ class Copies:
 
     def detail(self, pair: int) -> str:
         """What is the same about `pair`."""
-        return "same bytes" if self.exact[pair] else f"{self.bits[pair]} of 64 hash bits differ"
+        return (
+            "same bytes"
+            if self.exact[pair]
+            else f"{self.bits[pair]} of {HASH_BITS} hash bits differ"
+        )
 
 
 def near_pairs(hashes: np.ndarray, most_bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of `hashes` uint64 (n,) that differ in at most `most_bits` bits.
+    """All pairs of `hashes` uint64 (n, words) that differ in at most `most_bits` bits.
 
-    Compares every pair, some hundred million a second, so that 100,000 photographs take under a
-    minute. Returns the lower and the higher row and the number of differing bits, each (m,).
+    Every pair is compared, a block at a time: 100,000 hashes of four words take about 40 s. One
+    that differs in few bits differs in very few of some word (the pigeonhole principle), and the
+    whole is counted for such pairs alone. Returns the lower and the higher row and the number of
+    bits, each int64 (m,).
     """
-    rows = max(1, PAIRS_AT_ONCE // max(len(hashes), 1))
+    count, words = hashes.shape
+    rows = max(1, PAIRS_AT_ONCE // max(count, 1))
     found = [(np.zeros(0, np.int64),) * 3]
-    for start in range(0, len(hashes), rows):
-        bits = np.bitwise_count(hashes[start : start + rows, None] ^ hashes[start:])
-        first, second = np.nonzero(bits <= most_bits)
-        first, second = first[first < second], second[first < second]
-        found.append((first + start, second + start, bits[first, second].astype(np.int64)))
+    for start in range(0, count, rows):
+        here, there = hashes[start : start + rows], hashes[start:]
+        near = np.zeros((len(here), len(there)), bool)
+        for word in range(words):
+            differing = np.bitwise_count(here[:, None, word] ^ there[:, word])
+            near |= differing <= most_bits // words
+        first, second = np.nonzero(np.triu(near, 1))
+        bits = np.bitwise_count(here[first] ^ there[second]).sum(axis=1, dtype=np.int64)
+        keep = bits <= most_bits
+        found.append((first[keep] + start, second[keep] + start, bits[keep]))
     first, second, bits = (np.concatenate(column) for column in zip(*found, strict=True))
     return first, second, bits
 
 
-def _copies(files: list[_File | Rejected], embedded: np.ndarray | None) -> Copies:
-    """Photographs whose bytes are the same, or whose perceptual hashes nearly are and, where there
-    are features, these too."""
-    read = [(row, file) for row, file in enumerate(files) if isinstance(file, _File)]
-    rows = np.array([row for row, _ in read], np.int64)
-    first, second, bits = near_pairs(np.array([f.phash for _, f in read], np.uint64), NEAR_BITS)
-    exact = np.array(
-        [read[i][1].sha256 == read[j][1].sha256 for i, j in zip(first, second, strict=True)], bool
-    )
-    copies = Copies(rows[first], rows[second], bits, exact)
-    if embedded is None:
-        return copies
-    cosines = np.array(
-        [embedded[i] @ embedded[j] for i, j in zip(copies.first, copies.second, strict=True)]
-    )
-    return copies.chosen(exact | (cosines >= NEAR_COSINE))
+def _copies(files: list[_File | Rejected]) -> Copies:
+    """Photographs whose bytes are the same, or whose perceptual hashes nearly are."""
+    rows = np.array([row for row, file in enumerate(files) if isinstance(file, _File)], np.int64)
+    read = [file for file in files if isinstance(file, _File)]
+    hashes = np.frombuffer(b"".join(file.phash for file in read), np.uint64)
+    first, second, bits = near_pairs(hashes.reshape(len(read), HASH_BITS // 64), NEAR_BITS)
+    number = {digest: i for i, digest in enumerate({file.sha256 for file in read})}
+    contents = np.array([number[file.sha256] for file in read], np.int64)
+    return Copies(rows[first], rows[second], bits, contents[first] == contents[second])
 
 
 def _copied(labelled: _Labelled, copies: Copies) -> Iterator[Finding]:
@@ -361,17 +371,16 @@ def _uneven_classes(labelled: _Labelled, settings: CheckSettings) -> Iterator[Fi
             yield Finding("few_photographs", "", label=name, score=float(count), detail=detail)
 
 
-def _embed(labelled: _Labelled) -> np.ndarray:
+def _embed(output: Output) -> np.ndarray:
     """Features float32 (photographs, channels) as the logistic recipe prepares them: softsign in
     units of the mean activation, averaged over the map, of unit length; zeros where rejected."""
-    assert labelled.output is not None
     total, count = 0.0, 0
-    for activations, _ in _features(labelled.output):
+    for activations, _ in _features(output):
         total += float(np.abs(activations).sum(dtype=np.float64))
         count += int(np.count_nonzero(activations))
     scale = total / max(count, 1) or 1.0
     parts = []
-    for activations, there in _features(labelled.output):
+    for activations, there in _features(output):
         activations /= scale
         activations /= 1 + np.abs(activations)
         pooled = activations.mean(axis=tuple(range(1, activations.ndim - 1)))
@@ -398,46 +407,43 @@ def _mislabelled(
     """Photographs that are probably of another class, the most suspicious first.
 
     Confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in
-    Dataset Labels", JAIR 70, 2021): a photograph is suspected where another class's probability
-    reaches the mean that the class has among the photographs so labelled. They are ranked by the
-    margin between both probabilities.
+    Dataset Labels", JAIR 70, 2021): out-of-fold probabilities estimate how many photographs of each
+    class are labelled as which other ("prune by noise rate", the authors' default), and as many are
+    suspected. The least probable label comes first: of 20 labels swapped among 1,650 photographs
+    the first 40 suspects hold 15.3 in the mean of six draws, 14.3 if ranked by the margin.
     """
     from cleanlab.filter import find_label_issues
 
     groups = copies.groups(len(labelled.uris))
-    rows = [
-        row
-        for row, (label, bad) in enumerate(zip(labelled.labels, labelled.rejected, strict=True))
-        if label is not None and bad is None
-    ]
-    different = Counter(label for label, _ in {(labelled.labels[row], groups[row]) for row in rows})
-    few = sorted(name for name, count in different.items() if count < FOLDS)
-    if few:
-        notes.append(
-            f"{', '.join(few)}: fewer than {FOLDS} different photographs, too few to judge labels"
-        )
-    rows = [row for row in rows if labelled.labels[row] not in few]
-    classes = sorted({labelled.labels[row] for row in rows})
+    known = zip(labelled.uris, labelled.labels, labelled.rejected, groups, embedded, strict=True)
+    usable = [(u, name, g, e) for u, name, bad, g, e in known if name is not None and bad is None]
+    different = Counter(name for name, _ in {(name, group) for _, name, group, _ in usable})
+    classes = sorted(name for name, count in different.items() if count >= FOLDS)
+    if len(classes) < len(different):
+        few = ", ".join(sorted(set(different) - set(classes)))
+        notes.append(f"{few}: fewer than {FOLDS} different photographs, too few to judge labels")
+    judged = [row for row in usable if row[1] in set(classes)]
     if len(classes) < 2:
-        notes.append("no two classes have the photographs that judging labels takes")
+        notes.append("labels are judged where two classes or more have photographs enough")
         return
-    truth = np.array([classes.index(labelled.labels[row]) for row in rows])
-    say(f"check: {FOLDS} fits on {len(rows):,} photographs of {len(classes)} classes")
-    probabilities = out_of_fold(embedded[rows], truth, groups[rows])
-    suspected = find_label_issues(truth, probabilities, filter_by="confident_learning", n_jobs=1)
-    best = probabilities.argmax(axis=1)
-    each = np.arange(len(rows))
-    margin = probabilities[each, best] - probabilities[each, truth]
-    for i in sorted(np.flatnonzero(suspected), key=lambda i: -margin[i]):
-        suggested, given = classes[best[i]], classes[truth[i]]
+    say(f"check: {FOLDS} fits on {len(judged):,} photographs of {len(classes)} classes")
+    index = {name: i for i, name in enumerate(classes)}
+    labels = np.array([index[name] for _, name, _, _ in judged])
+    features = np.stack([feature for *_, feature in judged])
+    probabilities = out_of_fold(features, labels, np.array([group for _, _, group, _ in judged]))
+    suspects = find_label_issues(
+        labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    for row in suspects:
+        (uri, given, _, _), best = judged[row], int(probabilities[row].argmax())
+        own, other = probabilities[row, labels[row]], probabilities[row, best]
         yield Finding(
             "mislabelled",
-            labelled.uris[rows[i]],
+            uri,
             label=given,
-            suggested_label=suggested,
-            score=round(float(margin[i]), 6),
-            detail=f"{suggested} {probabilities[i, best[i]]:.3f}, "
-            f"{given} {probabilities[i, truth[i]]:.3f}",
+            suggested_label=classes[best],
+            score=round(1 - float(own), 6),
+            detail=f"{given} {own:.3f}, {classes[best]} {other:.3f}",
         )
 
 
