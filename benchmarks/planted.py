@@ -82,6 +82,8 @@ def counts(done: CheckSummary, planted: Planted) -> dict[str, tuple[int, int, in
         pairs = [{f.uri, f.other_uri} for f in done.findings if f.check == name]
         also = sum(not pair & copies for pair in pairs)
         table[name] = (len(there), len(there & set[str | None]().union(*pairs)), also)
+    if "mislabelled" not in done.counts:
+        return table
     suspects = [f.uri for f in done.findings if f.check == "mislabelled"]
     for name, shown in (("mislabelled", len(suspects)), ("mislabelled, the first 40", SUSPECTS)):
         found = len(planted.swapped & set(suspects[:shown]))
@@ -108,11 +110,11 @@ def main() -> None:
                 done = check(CheckSettings(source=str(source)))
                 tables.append(counts(done, planted))
     print(f"{machine()}, {datetime.date.today()}, seeds {', '.join(map(str, chosen.seeds))}.\n")
-    print("| check | planted | found in photographs | also reported | found in features | also |")
+    print("| check | planted | found in photographs | others | found in features | others |")
     print("|---|---|---|---|---|---|")
-    for name, (there, _, _) in tables[0].items():
+    for name, (there, _, _) in tables[1].items():
         cells = [
-            ", ".join(str(table[name][column]) for table in tables[half::2])
+            ", ".join(str(table[name][column]) for table in tables[half::2] if name in table)
             for half in (0, 1)
             for column in (1, 2)
         ]

@@ -64,8 +64,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckSummary:
-    """What the checks found. `labels` counts the usable photographs by class, `counts` the findings
-    by check; `passed` is false where --strict was asked for and anything was found."""
+    """What the checks found.
+
+    `labels` counts the usable photographs by class, `counts` the findings of each check that was
+    done; `passed` is false where --strict was asked for and anything was found.
+    """
 
     source: str
     photographs: int
@@ -85,10 +88,11 @@ def check(settings: CheckSettings) -> CheckSummary:
     """
     labelled = _open(settings)
     files = _read_files(labelled)
-    notes: list[str] = []
+    checks, notes = list(settings.checks), list[str]()
     if labelled.output is None:
         labelled = replace(labelled, rejected=_rejections(files))
-        if "mislabelled" in settings.checks:
+        if "mislabelled" in checks:
+            checks.remove("mislabelled")
             notes.append(
                 "mislabelled photographs show in features alone: `flowerray extract "
                 f"{settings.source} --out features`, then `flowerray check features`"
@@ -108,10 +112,10 @@ def check(settings: CheckSettings) -> CheckSummary:
         *_uneven_classes(labelled, settings),
         *_copied(labelled, copies),
     ]
-    if labelled.output is not None and "mislabelled" in settings.checks:
+    if labelled.output is not None and "mislabelled" in checks:
         embedded = _embed(labelled.output)
         findings += _mislabelled(labelled, embedded, copies, notes)
-    findings = [f for name in settings.checks for f in findings if f.check == name]
+    findings = [f for name in checks for f in findings if f.check == name]
     if settings.out is not None:
         _write_csv(findings, settings.out)
     counts = Counter(finding.check for finding in findings)
@@ -119,7 +123,7 @@ def check(settings: CheckSettings) -> CheckSummary:
         settings.source,
         len(labelled.uris),
         labelled.counts(),
-        {name: counts[name] for name in settings.checks},
+        {name: counts[name] for name in checks},
         findings,
         notes,
         settings.out,

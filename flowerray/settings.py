@@ -18,7 +18,7 @@ RECIPES = ("logistic", "article")
 CHECKS = {
     "unreadable": "can't be used",
     "exact_duplicate": "have the same bytes as another",
-    "near_duplicate": "show what another shows, encoded again or resized",
+    "near_duplicate": "show what another shows: encoded again, resized, in other colours",
     "leakage": "to validate with have a copy among those to train on",
     "two_labels": "have a copy with another label",
     "mislabelled": "are probably of another class, most suspicious first",
