@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.settings import (
     BaselineSettings,
+    CheckSettings,
     ExportSettings,
     ExtractSettings,
     LabelSettings,
@@ -21,6 +22,7 @@ from flowerray.settings import (
 
 if TYPE_CHECKING:
     from flowerray.baseline import baseline as baseline
+    from flowerray.check import check as check
     from flowerray.evaluate import evaluate as evaluate
     from flowerray.export import export as export
     from flowerray.extract import extract as extract
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "BaselineSettings",
+    "CheckSettings",
     "ExportSettings",
     "ExtractSettings",
     "FlowerrayError",
@@ -39,6 +42,7 @@ __all__ = [
     "TrainSettings",
     "UsageError",
     "baseline",
+    "check",
     "evaluate",
     "export",
     "extract",
@@ -47,7 +51,7 @@ __all__ = [
     "train",
 ]
 
-_CALLS = ("baseline", "evaluate", "export", "extract", "label", "report", "train")
+_CALLS = ("baseline", "check", "evaluate", "export", "extract", "label", "report", "train")
 
 
 def __getattr__(name: str) -> object:

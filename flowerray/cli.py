@@ -21,7 +21,9 @@ from typing import Any
 from flowerray import __version__
 from flowerray.errors import FlowerrayError
 from flowerray.settings import (
+    CHECKS,
     BaselineSettings,
+    CheckSettings,
     ClusterSettings,
     EvaluateSettings,
     ExportSettings,
@@ -83,6 +85,12 @@ def _verify(settings: VerifySettings) -> Any:
     from flowerray.verify import verify
 
     return verify(settings.out)
+
+
+def _check(settings: CheckSettings) -> Any:
+    from flowerray.check import check
+
+    return check(settings)
 
 
 def _report(settings: ReportSettings) -> Any:
@@ -219,6 +227,27 @@ def _verify_text(done: Any) -> str:
     return "\n".join([*lines, f"{done.out} is {'whole' if done.whole else 'not whole'}{mend}"])
 
 
+CHECK_LINES = 10  # findings of each check that are shown
+
+
+def _check_text(done: Any) -> str:
+    labels = ", ".join(f"{count:,} {name}" for name, count in done.labels.items())
+    lines = [f"{done.photographs:,} photographs: {labels or 'no labels'}"]
+    for name, count in done.counts.items():
+        if not count:
+            continue
+        lines += ["", f"{name}: {count:,} {CHECKS[name]}"]
+        for finding in [f for f in done.findings if f.check == name][:CHECK_LINES]:
+            photographs = " = ".join(uri for uri in (finding.uri, finding.other_uri) if uri)
+            lines.append("  " + ": ".join(part for part in (photographs, finding.detail) if part))
+        if count > CHECK_LINES:
+            lines.append(f"  and {count - CHECK_LINES:,} more: --json or --out has all")
+    nothing = ", ".join(name for name, count in done.counts.items() if not count)
+    lines += ["", f"nothing found: {nothing}"] if nothing else []
+    lines += [f"note: {note}" for note in done.notes]
+    return "\n".join([*lines, f"findings: {done.out}"] if done.out else lines)
+
+
 def _report_text(done: Any) -> str:
     return (
         f"{done.shown:,} of {done.photographs:,} photographs shown\n"
@@ -349,6 +378,17 @@ COMMANDS: dict[str, Command] = {
         _verify,
         _verify_text,
         ("flowerray verify labels", "flowerray verify features --json"),
+    ),
+    "check": Command(
+        "find copies, leakage, wrong labels and odd files in a labelled set",
+        CheckSettings,
+        _check,
+        _check_text,
+        (
+            "flowerray check flower_photos",
+            "flowerray check features --out findings.csv",
+            "flowerray check flower_photos --only leakage,two_labels,unreadable --strict",
+        ),
     ),
     "report": Command(
         "make one HTML page of a classifier or of labels, to look at and to correct labels on",
@@ -491,7 +531,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         done = command.run(command.settings(**chosen))
         print(json.dumps(_plain(done), indent=2) if as_json else command.text(done), flush=True)
-        return 0 if getattr(done, "whole", True) else 1
+        return 0 if getattr(done, "whole", True) and getattr(done, "passed", True) else 1
     except FlowerrayError as error:
         print(f"flowerray: {error}", file=sys.stderr)
         return error.exit_code

@@ -16,6 +16,18 @@ LABEL_FORMATS = ("parquet", "csv", "jsonl")
 EXPORT_FORMATS = ("csv", "jsonl", "labelstudio", "fiftyone", "folders")
 PRECISIONS = ("float32", "bfloat16", "int8")
 RECIPES = ("mlp", "logistic", "article", "finetune")
+CHECKS = {
+    "unreadable": "can't be used",
+    "exact_duplicate": "have the same bytes as another",
+    "near_duplicate": "show what another shows: encoded again, resized, in other colours",
+    "leakage": "to validate with have a copy among those to train on",
+    "two_labels": "have a copy with another label",
+    "mislabelled": "are probably of another class, most suspicious first",
+    "imbalance": "has far more photographs than another class",
+    "few_photographs": "have few photographs",
+    "small": "have fewer pixels a side than the base takes",
+    "extreme_aspect": "are far longer one way than the other",
+}
 
 
 def option(
@@ -309,6 +321,53 @@ class VerifySettings(Settings):
     """Settings of :func:`flowerray.verify.verify`."""
 
     out: str = option("the --out of extract or label", positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings(Settings):
+    """Settings of :func:`flowerray.check`."""
+
+    source: str = option(
+        "labelled photographs, as for `flowerray extract`, or its --out, which shows wrong labels "
+        "as well",
+        positional=True,
+        metavar="IMAGES|FEATURES",
+    )
+    only: str | None = option(
+        f"do these checks alone, comma-separated: {', '.join(CHECKS)}", None, metavar="CHECKS"
+    )
+    out: str | None = option("also write the findings to this CSV, a row each", None, metavar="CSV")
+    strict: bool = option("exit with 1 if anything was found", False)
+    min_side: int | None = option(
+        "shortest side in pixels that is not small [the input side of the features' base, of "
+        "vgg16 without features]",
+        None,
+        minimum=1,
+        metavar="PIXELS",
+    )
+    max_aspect: float = option(
+        "longer side over the shorter, above which it is extreme", 3.0, minimum=1.0, metavar="RATIO"
+    )
+    min_photographs: int = option(
+        "fewer photographs of a class are few", 20, minimum=0, metavar="N"
+    )
+    max_imbalance: float = option(
+        "largest class over the smallest, above which it is an imbalance",
+        10.0,
+        minimum=1.0,
+        metavar="RATIO",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = sorted(set(self.checks) - set(CHECKS))
+        if unknown:
+            raise UsageError(f"--only names {unknown[0]!r}; choose of {', '.join(CHECKS)}")
+
+    @property
+    def checks(self) -> list[str]:
+        """The names of the checks to do."""
+        return [name.strip() for name in self.only.split(",")] if self.only else list(CHECKS)
 
 
 @dataclass(frozen=True, kw_only=True)

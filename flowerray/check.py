@@ -1,0 +1,484 @@
+"""Faults of a labelled set: copies, leakage, wrong labels, uneven classes, odd files.
+
+All but wrong labels show in the photographs themselves; those show in features, by a classifier
+that is cross-validated on them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flowerray import catalog, photographs, shards
+from flowerray.bases import BaseSpec, base_named
+from flowerray.errors import FlowerrayError
+from flowerray.heads import C
+from flowerray.photographs import Limits, Rejected
+from flowerray.progress import Progress, say
+from flowerray.settings import CheckSettings, ExtractSettings
+from flowerray.shards import Output
+
+# pHash of 16x16 frequencies. Measured on 1,650 photographs of three flowers: copies of 200 of
+# them, at a fifth to one and a half times the size and JPEG quality 30 to 90, differ in at most 12
+# of the 256 bits; of all 1.36 million pairs 11 differ in at most 32, all of them one photograph
+# twice, five in other colours; no pair of different scenes differs in fewer than 68.
+HASH_SIDE = 16
+HASH_BITS = HASH_SIDE**2
+NEAR_BITS = 32
+HASH_PIXELS = 256  # a JPEG is decoded at a reduced scale of at least this many pixels each way
+PAIRS_AT_ONCE = 1 << 18  # as many as fit the processor's cache
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault, of a photograph or, where `uri` is empty, of the class `label`.
+
+    `check` is one of ``flowerray.settings.CHECKS``. `score` is for copies of any kind the number of
+    bits in which the perceptual hashes differ; for mislabelled the probability of all classes but
+    `label`; for imbalance the largest class over the smallest, for few_photographs
+    the class's photographs; for small the shorter side in pixels, for extreme_aspect the longer
+    side over the shorter.
+    """
+
+    check: str
+    uri: str
+    other_uri: str | None = None
+    label: str | None = None
+    suggested_label: str | None = None
+    score: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class CheckSummary:
+    """What the checks found.
+
+    `labels` counts the usable photographs by class, `counts` the findings of each check that was
+    done; `passed` is false where --strict was asked for and anything was found.
+    """
+
+    source: str
+    photographs: int
+    labels: dict[str, int]
+    counts: dict[str, int]
+    findings: list[Finding]
+    notes: list[str]
+    out: str | None
+    passed: bool
+
+
+def check(settings: CheckSettings) -> CheckSummary:
+    """Check a labelled set, or the features of one.
+
+    Raises:
+        FlowerrayError: no photographs, unfinished features, an --out that can't be written.
+    """
+    labelled = _open(settings)
+    files = _read_files(labelled)
+    checks, notes = list(settings.checks), list[str]()
+    if labelled.output is None:
+        labelled = replace(labelled, rejected=_rejections(files))
+        if "mislabelled" in checks:
+            checks.remove("mislabelled")
+            notes.append(
+                "mislabelled photographs show in features alone: `flowerray extract "
+                f"{settings.source} --out features`, then `flowerray check features`"
+            )
+    else:
+        now = zip(_rejections(files), labelled.rejected, strict=True)
+        lost = Counter(file.reason for file, before in now if file and not before)
+        if lost:
+            notes.append(
+                f"{lost.total():,} photographs can't be read as they were extracted "
+                f"({', '.join(lost)}): only their labels are checked"
+            )
+    copies = _copies(files)
+    findings = [
+        *_unreadable(labelled),
+        *_odd_sizes(labelled, files, settings),
+        *_uneven_classes(labelled, settings),
+        *_copied(labelled, copies),
+    ]
+    if labelled.output is not None and "mislabelled" in checks:
+        embedded = _embed(labelled.output)
+        findings += _mislabelled(labelled, embedded, copies, notes)
+    findings = [f for name in checks for f in findings if f.check == name]
+    if settings.out is not None:
+        _write_csv(findings, settings.out)
+    counts = Counter(finding.check for finding in findings)
+    return CheckSummary(
+        settings.source,
+        len(labelled.uris),
+        labelled.counts(),
+        {name: counts[name] for name in checks},
+        findings,
+        notes,
+        settings.out,
+        passed=not (settings.strict and findings),
+    )
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """The photographs of a labelled set; `rejected` says why one is no use to train on."""
+
+    uris: list[str]
+    labels: list[str | None]
+    splits: list[str | None]
+    sizes: list[int | None]
+    rejected: list[Rejected | None]
+    input_size: int
+    output: Output | None = None
+
+    def counts(self) -> dict[str, int]:
+        """The usable photographs of each class."""
+        pairs = zip(self.labels, self.rejected, strict=True)
+        counts = Counter(label for label, bad in pairs if bad is None)
+        return {name: counts[name] for name in sorted(name for name in set(self.labels) if name)}
+
+
+def _open(settings: CheckSettings) -> _Labelled:
+    source = os.path.expanduser(settings.source)
+    if not os.path.isfile(os.path.join(source, "run.json")):
+        batches = catalog.photographs_to_extract(ExtractSettings(images=settings.source, out=""))
+        found = pa.Table.from_batches(batches, catalog.FOUND)
+        return _labelled(found, [None] * len(found), base_named("vgg16").input_size)
+    output = shards.read_output(source, "features")
+    missing = output.missing()
+    if missing:
+        raise FlowerrayError(
+            f"{output.folder} lacks {len(missing)} of its {len(output.manifest.shards())} shards: "
+            "run the same `flowerray extract` again to finish it"
+        )
+    folder, manifest = output.folder, output.manifest
+    found = pa.concat_tables(catalog.read_shard(folder, manifest, s) for s in manifest.shards())
+    errors = shards.read_table(output, ["error", "error_detail"]).to_pylist()
+    rejected = [
+        Rejected(row["error"], row["error_detail"]) if row["error"] else None for row in errors
+    ]
+    spec = BaseSpec.from_dict(output.run["config"]["base_spec"])
+    return _labelled(found, rejected, spec.input_size, output)
+
+
+def _labelled(
+    found: pa.Table, rejected: list[Rejected | None], input_size: int, output: Output | None = None
+) -> _Labelled:
+    uris, labels, splits, sizes = (found[name].to_pylist() for name in catalog.FOUND.names)
+    return _Labelled(uris, labels, splits, sizes, rejected, input_size, output)
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a photograph's file tells: SHA-256, perceptual hash (HASH_BITS), width and height."""
+
+    sha256: bytes
+    phash: bytes
+    sides: tuple[int, int]
+
+
+def _read_files(labelled: _Labelled) -> list[_File | Rejected]:
+    """Each photograph's file, or why it gives nothing; the rejected ones are not tried again."""
+    progress, files = Progress("check", len(labelled.uris)), []
+    progress.ready(0)
+    pool = ThreadPoolExecutor()  # reading, hashing and decoding leave Python's lock to others
+    try:
+        for file in pool.map(_read_file, labelled.uris, labelled.sizes, labelled.rejected):
+            files.append(file)
+            progress.add(1, isinstance(file, Rejected))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    progress.finish()
+    return files
+
+
+def _read_file(uri: str, size: int | None, rejected: Rejected | None) -> _File | Rejected:
+    """All files are hashed, also those whose size no other has: their bytes are here already for
+    the decoder, which takes a hundred times as long."""
+    import imagehash
+
+    if rejected is not None:
+        return rejected
+    limits = Limits()
+    try:
+        data = photographs.read(uri, size, limits)
+        image = photographs.open_image(data, limits)
+        sides = image.size
+        bits = imagehash.phash(photographs.upright(image, HASH_PIXELS), HASH_SIDE).hash
+    except Rejected as why:
+        return why
+    return _File(hashlib.sha256(data).digest(), np.packbits(bits).tobytes(), sides)
+
+
+def _rejections(files: list[_File | Rejected]) -> list[Rejected | None]:
+    return [file if isinstance(file, Rejected) else None for file in files]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """m pairs of photographs that are the same one: rows `first` < `second`, both (m,), the number
+    of `bits` in which their perceptual hashes differ, and whether their bytes are `exact`ly the
+    same."""
+
+    first: np.ndarray
+    second: np.ndarray
+    bits: np.ndarray
+    exact: np.ndarray
+
+    def chosen(self, rows: np.ndarray) -> Copies:
+        """These pairs alone, by index or mask."""
+        return Copies(self.first[rows], self.second[rows], self.bits[rows], self.exact[rows])
+
+    def both_ways(self) -> Copies:
+        """Each pair twice, the second time the other way round."""
+        return Copies(
+            np.concatenate((self.first, self.second)),
+            np.concatenate((self.second, self.first)),
+            np.tile(self.bits, 2),
+            np.tile(self.exact, 2),
+        )
+
+    def nearest(self) -> Copies:
+        """For each `second` its nearest `first`; the nearest pairs of all come first."""
+        by_second = self.chosen(np.lexsort((self.first, self.bits, ~self.exact, self.second)))
+        one_each = by_second.chosen(np.unique(by_second.second, return_index=True)[1])
+        return one_each.chosen(np.lexsort((one_each.second, one_each.bits, ~one_each.exact)))
+
+    def groups(self, photographs: int) -> np.ndarray:
+        """A number for each of the `photographs`, the same for copies, and copies of copies."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        there = np.ones(len(self.first), bool)
+        pairs = coo_array((there, (self.first, self.second)), (photographs, photographs))
+        return connected_components(pairs, directed=False)[1]
+
+    def detail(self, pair: int) -> str:
+        """What is the same about `pair`."""
+        return (
+            "same bytes"
+            if self.exact[pair]
+            else f"{self.bits[pair]} of {HASH_BITS} hash bits differ"
+        )
+
+
+def near_pairs(hashes: np.ndarray, most_bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of `hashes` uint64 (n, words) that differ in at most `most_bits` bits.
+
+    Every pair is compared, a block at a time: 100,000 hashes of four words take about 25 s. One
+    that differs in few bits differs in very few of some word (the pigeonhole principle), and the
+    whole is counted for such pairs alone. Returns the lower and the higher row and the number of
+    bits, each int64 (m,).
+    """
+    count, words = hashes.shape
+    rows = max(1, PAIRS_AT_ONCE // max(count, 1))
+    found = [(np.zeros(0, np.int64),) * 3]
+    for start in range(0, count, rows):
+        here, there = hashes[start : start + rows], hashes[start:]
+        near = np.zeros((len(here), len(there)), bool)
+        for word in range(words):
+            differing = np.bitwise_count(here[:, None, word] ^ there[:, word])
+            near |= differing <= most_bits // words
+        first, second = np.nonzero(np.triu(near, 1))
+        bits = np.bitwise_count(here[first] ^ there[second]).sum(axis=1, dtype=np.int64)
+        keep = bits <= most_bits
+        found.append((first[keep] + start, second[keep] + start, bits[keep]))
+    first, second, bits = (np.concatenate(column) for column in zip(*found, strict=True))
+    return first, second, bits
+
+
+def _copies(files: list[_File | Rejected]) -> Copies:
+    """Photographs whose bytes are the same, or whose perceptual hashes nearly are."""
+    rows = np.array([row for row, file in enumerate(files) if isinstance(file, _File)], np.int64)
+    read = [file for file in files if isinstance(file, _File)]
+    hashes = np.frombuffer(b"".join(file.phash for file in read), np.uint64)
+    first, second, bits = near_pairs(hashes.reshape(len(read), HASH_BITS // 64), NEAR_BITS)
+    number = {digest: i for i, digest in enumerate({file.sha256 for file in read})}
+    contents = np.array([number[file.sha256] for file in read], np.int64)
+    return Copies(rows[first], rows[second], bits, contents[first] == contents[second])
+
+
+def _copied(labelled: _Labelled, copies: Copies) -> Iterator[Finding]:
+    """One finding a photograph and check, naming the nearest copy."""
+    labels, splits = np.array(labelled.labels, object), np.array(labelled.splits, object)
+    both = copies.both_ways()
+    known = (labels[copies.first] != None) & (labels[copies.second] != None)  # noqa: E711
+    leaks = (splits[both.first] == "train") & (splits[both.second] == "valid")
+    for name, pairs in (
+        ("exact_duplicate", copies.chosen(copies.exact)),
+        ("near_duplicate", copies.chosen(~copies.exact)),
+        ("leakage", both.chosen(leaks)),
+        ("two_labels", copies.chosen(known & (labels[copies.first] != labels[copies.second]))),
+    ):
+        pairs = pairs.nearest()
+        for pair, (other, row) in enumerate(zip(pairs.first, pairs.second, strict=True)):
+            detail = pairs.detail(pair)
+            if name == "two_labels":
+                detail = f"{labels[row]} here, {labels[other]} there; {detail}"
+            yield Finding(
+                name,
+                labelled.uris[row],
+                labelled.uris[other],
+                labels[row],
+                score=float(pairs.bits[pair]),
+                detail=detail,
+            )
+
+
+def _unreadable(labelled: _Labelled) -> Iterator[Finding]:
+    for uri, label, why in zip(labelled.uris, labelled.labels, labelled.rejected, strict=True):
+        if why is not None:
+            detail = f"{why.reason}: {why.detail}"
+            yield Finding("unreadable", uri, label=label, detail=detail)
+
+
+def _odd_sizes(
+    labelled: _Labelled, files: list[_File | Rejected], settings: CheckSettings
+) -> Iterator[Finding]:
+    smallest = settings.min_side or labelled.input_size
+    for uri, label, file in zip(labelled.uris, labelled.labels, files, strict=True):
+        if isinstance(file, Rejected):
+            continue
+        short, long = sorted(file.sides)
+        shown = f"{file.sides[0]}x{file.sides[1]} pixels"
+        if short < smallest:
+            yield Finding("small", uri, label=label, score=float(short), detail=shown)
+        if long > settings.max_aspect * short:
+            aspect = round(long / short, 3)
+            yield Finding("extreme_aspect", uri, label=label, score=aspect, detail=shown)
+
+
+def _uneven_classes(labelled: _Labelled, settings: CheckSettings) -> Iterator[Finding]:
+    counts = labelled.counts()
+    if not counts:
+        return
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[most] > settings.max_imbalance * counts[least]:
+        ratio = round(counts[most] / max(counts[least], 1), 3)
+        detail = f"{counts[most]:,} of {most}, {counts[least]:,} of {least}"
+        yield Finding("imbalance", "", label=least, score=ratio, detail=detail)
+    for name, count in counts.items():
+        if count < settings.min_photographs:
+            detail = f"{count:,} usable photographs of {name}"
+            yield Finding("few_photographs", "", label=name, score=float(count), detail=detail)
+
+
+def _embed(output: Output) -> np.ndarray:
+    """Features float32 (photographs, channels) as the logistic recipe prepares them: softsign in
+    units of the mean activation, averaged over the map, of unit length; zeros where rejected."""
+    total, count = 0.0, 0
+    for activations, _ in _features(output):
+        total += float(np.abs(activations).sum(dtype=np.float64))
+        count += int(np.count_nonzero(activations))
+    scale = total / max(count, 1) or 1.0
+    parts = []
+    for activations, there in _features(output):
+        activations /= scale
+        activations /= 1 + np.abs(activations)
+        pooled = activations.mean(axis=tuple(range(1, activations.ndim - 1)))
+        length = np.linalg.norm(pooled, axis=1, keepdims=True)
+        part = np.zeros((len(there), pooled.shape[1]), np.float32)
+        part[there] = pooled / np.maximum(length, 1e-6)
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def _features(output: Output) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each shard the features float32 (rows that have them, *feature_shape), and which rows
+    those are, bool (rows,)."""
+    for table in shards.iter_shards(output, ["features"]):
+        shape = json.loads(table.schema.metadata[b"feature_shape"])
+        there = pc.is_valid(table["features"])
+        values = table["features"].filter(there).combine_chunks().flatten().to_numpy()
+        yield values.reshape(-1, *shape).astype(np.float32), there.to_numpy()
+
+
+def _mislabelled(
+    labelled: _Labelled, embedded: np.ndarray, copies: Copies, notes: list[str]
+) -> Iterator[Finding]:
+    """Photographs that are probably of another class, the most suspicious first.
+
+    Confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in
+    Dataset Labels", JAIR 70, 2021): out-of-fold probabilities estimate how many photographs of each
+    class are labelled as which other ("prune by noise rate", the authors' default), and as many are
+    suspected. The least probable label comes first: of 20 labels swapped among 1,650 photographs
+    the first 40 suspects hold 15.3 in the mean of six draws, 14.3 if ranked by the margin.
+    """
+    from cleanlab.filter import find_label_issues
+
+    groups = copies.groups(len(labelled.uris))
+    known = zip(labelled.uris, labelled.labels, labelled.rejected, groups, embedded, strict=True)
+    usable = [(u, name, g, e) for u, name, bad, g, e in known if name is not None and bad is None]
+    different = Counter(name for name, _ in {(name, group) for _, name, group, _ in usable})
+    classes = sorted(name for name, count in different.items() if count >= FOLDS)
+    if len(classes) < len(different):
+        few = ", ".join(sorted(set(different) - set(classes)))
+        notes.append(f"{few}: fewer than {FOLDS} different photographs, too few to judge labels")
+    judged = [row for row in usable if row[1] in set(classes)]
+    if len(classes) < 2:
+        notes.append("labels are judged where two classes or more have photographs enough")
+        return
+    say(f"check: {FOLDS} fits on {len(judged):,} photographs of {len(classes)} classes")
+    index = {name: i for i, name in enumerate(classes)}
+    labels = np.array([index[name] for _, name, _, _ in judged])
+    features = np.stack([feature for *_, feature in judged])
+    probabilities = out_of_fold(features, labels, np.array([group for _, _, group, _ in judged]))
+    suspects = find_label_issues(
+        labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    for row in suspects:
+        (uri, given, _, _), best = judged[row], int(probabilities[row].argmax())
+        own, other = probabilities[row, labels[row]], probabilities[row, best]
+        yield Finding(
+            "mislabelled",
+            uri,
+            label=given,
+            suggested_label=classes[best],
+            score=round(1 - float(own), 6),
+            detail=f"{given} {own:.3f}, {classes[best]} {other:.3f}",
+        )
+
+
+def out_of_fold(embedded: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Probabilities float64 (n, classes) of `embedded` (n, d), each by a logistic regression that
+    has seen no photograph of the same group; `labels` and `groups` are (n,) integers."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    probabilities = np.zeros((len(labels), labels.max() + 1))
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    for train, test in folds.split(embedded, labels, groups):
+        centre = embedded[train].mean(axis=0)
+        spread = np.sqrt(np.square(embedded[train] - centre).sum(axis=1).mean()) or 1.0
+        fitted = LogisticRegression(C=C, max_iter=2000)
+        fitted.fit((embedded[train] - centre) / spread, labels[train])
+        predicted = fitted.predict_proba((embedded[test] - centre) / spread)
+        probabilities[np.ix_(test, fitted.classes_)] = predicted
+    return probabilities
+
+
+def _write_csv(findings: list[Finding], path: str) -> None:
+    """One row a finding, nothing where a column has no meaning."""
+    text = io.StringIO()
+    columns = list(Finding.__dataclass_fields__)
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(vars(finding) for finding in findings)
+    try:
+        Path(path).expanduser().write_text(text.getvalue(), encoding="utf-8")
+    except OSError as error:
+        raise FlowerrayError(
+            f"can't write {path}: {error.strerror}; choose another --out"
+        ) from None

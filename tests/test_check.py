@@ -1,0 +1,236 @@
+"""Planted faults, in drawn and in real photographs, and the odds and ends of `flowerray check`."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from planted import EXACT, NEAR, counts, plant
+
+from flowerray.check import check, near_pairs, out_of_fold
+from flowerray.cli import main
+from flowerray.errors import FlowerrayError
+from flowerray.extract import extract
+from flowerray.sample import LABELLED, draw
+from flowerray.settings import CHECKS, CheckSettings, ExtractSettings
+
+
+def found(source, **settings):
+    """The findings by check."""
+    done = check(CheckSettings(source=str(source), **settings))
+    return done, {name: [f for f in done.findings if f.check == name] for name in CHECKS}
+
+
+@pytest.fixture
+def labelled(sample, tmp_path):
+    """Ten drawings of each of three classes, to be spoiled."""
+    return shutil.copytree(sample.labelled, tmp_path / "labelled")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Forty drawings of each class in train/ and ten in valid/, with planted faults."""
+    root = tmp_path_factory.mktemp("drawn")
+    for label in ("rose", "sunflower", "tulip"):
+        for split, numbers in (("train", range(40)), ("valid", range(40, 50))):
+            folder = root / "good" / split / label
+            folder.mkdir(parents=True)
+            for i in numbers:
+                (folder / f"{label}-{i}.jpg").write_bytes(draw(label, 0, LABELLED, i))
+    photographs = sorted((root / "good").rglob("*.jpg"))
+    return root / "planted", plant(photographs, root / "planted", seed=0)
+
+
+@pytest.fixture(scope="module")
+def real(flower_photos, tmp_path_factory):
+    """A fifth of the real photographs, with planted faults; benchmarks/planted.py does all."""
+    photographs = [
+        path
+        for split, count in (("train", 100), ("valid", 20))
+        for folder in sorted((flower_photos / split).iterdir())
+        for path in sorted(folder.iterdir())[:count]
+    ]
+    target = tmp_path_factory.mktemp("real") / "planted"
+    return target, plant(photographs, target, seed=0)
+
+
+@pytest.mark.parametrize("photographs", ["drawn", "real"])
+def test_planted_faults_are_found(photographs, local_ray, request, tmp_path):
+    target, planted = request.getfixturevalue(photographs)
+    features = tmp_path / "features"
+    extract(ExtractSettings(images=str(target), out=str(features)))
+    for source in (target, features):
+        done = check(CheckSettings(source=str(source)))
+        table = counts(done, planted)
+        assert table["exact_duplicate"][:2] == (EXACT, EXACT)
+        assert table["near_duplicate"][:2] == (NEAR, NEAR)
+        assert table["leakage"][:2] == (EXACT + NEAR, EXACT + NEAR)
+        own = {"drawn": 0, "real": 11}[photographs]  # copies that all 1,650 have of themselves
+        assert table["exact_duplicate"][2] + table["near_duplicate"][2] <= own
+    assert table["mislabelled, the first 40"][1] >= 15
+    suspect = next(f for f in done.findings if f.uri in planted.swapped)
+    assert suspect.suggested_label != suspect.label
+
+
+def test_photographs_say_that_labels_need_features(labelled, capsys):
+    done, _ = found(labelled)
+    assert "mislabelled" not in done.counts and done.photographs == 30
+    (note,) = done.notes
+    assert f"flowerray extract {labelled} --out features" in note
+    assert found(labelled, only="leakage,small")[0].notes == []
+
+
+def test_the_same_photograph_under_two_labels(labelled):
+    original = labelled / "rose" / "rose-0001.jpg"
+    shutil.copy(original, labelled / "tulip" / "exact.jpg")
+    Image.open(original).resize((200, 150)).save(labelled / "sunflower" / "near.png")
+    _, by_check = found(labelled)
+    pairs = {frozenset((f.uri, f.other_uri)) for f in by_check["two_labels"]}
+    exact, near = labelled / "tulip" / "exact.jpg", labelled / "sunflower" / "near.png"
+    assert pairs == {frozenset((str(original), str(copy))) for copy in (exact, near)}
+    (duplicate,) = by_check["exact_duplicate"]
+    assert (duplicate.score, duplicate.detail) == (0, "same bytes")
+    assert len(by_check["near_duplicate"]) == 2  # each of the others names its nearest
+
+
+def test_leakage_names_the_photograph_to_validate_with(labelled, tmp_path):
+    rows = ["uri,label,split"]
+    for i, path in enumerate(sorted(labelled.rglob("*.jpg"))):
+        rows.append(f"{path},{path.parent.name},{'valid' if i % 10 == 0 else 'train'}")
+    copy = tmp_path / "copy.jpg"
+    shutil.copy(labelled / "rose" / "rose-0001.jpg", copy)  # rose-0001 is to validate with
+    rows.append(f"{copy},rose,train")
+    (tmp_path / "set.csv").write_text("\n".join(rows) + "\n")
+    (leak,) = found(tmp_path / "set.csv")[1]["leakage"]
+    assert leak.uri == str(labelled / "rose" / "rose-0001.jpg") and leak.other_uri == str(copy)
+
+
+def test_odd_files_are_named_with_their_reason(labelled):
+    (labelled / "rose" / "half.jpg").write_bytes(
+        (labelled / "rose" / "rose-0001.jpg").read_bytes()[:2000]
+    )
+    (labelled / "rose" / "empty.jpg").write_bytes(b"")
+    Image.effect_noise((900, 250), 50).save(labelled / "tulip" / "wide.png")
+    Image.effect_noise((100, 120), 50).save(labelled / "tulip" / "tiny.png")
+    done, by_check = found(labelled)
+    assert {f.detail.partition(":")[0] for f in by_check["unreadable"]} == {"truncated", "empty"}
+    assert done.labels == {"rose": 10, "sunflower": 10, "tulip": 12}
+    (wide,) = by_check["extreme_aspect"]
+    assert wide.uri.endswith("wide.png") and wide.score == 3.6
+    assert str(labelled / "tulip" / "tiny.png") in {f.uri for f in by_check["small"]}
+    assert not found(labelled, min_side=100)[1]["small"]
+
+
+def test_uneven_classes(labelled):
+    for name in sorted(labelled.glob("tulip/*"))[2:]:
+        name.unlink()
+    _, by_check = found(labelled, max_imbalance=4, min_photographs=5)
+    (imbalance,) = by_check["imbalance"]
+    assert (imbalance.uri, imbalance.label, imbalance.score) == ("", "tulip", 5)
+    assert [f.label for f in by_check["few_photographs"]] == ["tulip"]
+    assert not found(labelled, max_imbalance=5, min_photographs=2)[1]["imbalance"]
+
+
+def test_features_are_checked_where_the_files_are_gone(labelled, local_ray, tmp_path):
+    shutil.copy(labelled / "rose" / "rose-0001.jpg", labelled / "rose" / "copy.jpg")
+    (labelled / "rose" / "empty.jpg").write_bytes(b"")
+    features = tmp_path / "features"
+    extract(ExtractSettings(images=str(labelled), out=str(features), base="thumbnail"))
+    before = found(features)[1]
+    assert len(before["exact_duplicate"]) == 1 and not before["small"]
+    shutil.rmtree(labelled)
+    done, after = found(features)
+    assert "31 photographs can't be read" in done.notes[0] and "missing" in done.notes[0]
+    assert not after["exact_duplicate"] and done.labels["rose"] == 11
+    assert [f.detail.partition(":")[0] for f in after["unreadable"]] == ["empty"]
+    (features / "shards" / "000000000000.parquet").unlink()
+    with pytest.raises(FlowerrayError, match="lacks 1 of its 1 shards"):
+        check(CheckSettings(source=str(features)))
+
+
+def test_classes_with_too_few_photographs_are_not_judged(labelled, local_ray, tmp_path):
+    for name in sorted(labelled.glob("tulip/*"))[4:]:
+        name.unlink()
+    for i in range(6):  # copies make a class no larger
+        shutil.copy(labelled / "tulip" / "tulip-0001.jpg", labelled / "tulip" / f"copy-{i}.jpg")
+    features = tmp_path / "features"
+    extract(ExtractSettings(images=str(labelled), out=str(features), base="thumbnail"))
+    done, by_check = found(features)
+    assert done.notes == ["tulip: fewer than 5 different photographs, too few to judge labels"]
+    assert not {f.label for f in by_check["mislabelled"]} & {"tulip"}
+    assert len(by_check["exact_duplicate"]) == 6
+
+
+def test_copies_are_never_on_both_sides_of_a_fold():
+    """Noise can't be learned, only recognised."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(200, 500)).astype(np.float32)
+    labels = rng.integers(0, 2, 200)
+    twice, labels = np.repeat(noise, 2, axis=0), np.repeat(labels, 2)
+
+    def accuracy(groups):
+        return (out_of_fold(twice, labels, groups).argmax(axis=1) == labels).mean()
+
+    assert accuracy(np.arange(400)) > 0.8
+    assert accuracy(np.repeat(np.arange(200), 2)) < 0.65
+
+
+def test_near_pairs_are_those_of_a_plain_loop(monkeypatch):
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 1 << 6, (300, 2)).astype(np.uint64)
+    whole = [int(high) << 64 | int(low) for high, low in hashes]
+    expected = {
+        (i, j, (whole[i] ^ whole[j]).bit_count())
+        for i in range(300)
+        for j in range(i + 1, 300)
+        if (whole[i] ^ whole[j]).bit_count() <= 3
+    }
+    monkeypatch.setattr("flowerray.check.PAIRS_AT_ONCE", 7000)
+    pairs = near_pairs(hashes, 3)
+    assert set(zip(*(column.tolist() for column in pairs), strict=True)) == expected
+    assert all(len(column) == 0 for column in near_pairs(hashes[:0], 3))
+
+
+def test_the_command(labelled, tmp_path, capsys):
+    shutil.copy(labelled / "rose" / "rose-0001.jpg", labelled / "tulip" / "new\nline.jpg")
+    out = tmp_path / "findings.csv"
+    only = ("--only", "two_labels,exact_duplicate,leakage")
+    assert main(["check", str(labelled), "--out", str(out), *only]) == 0
+    text = capsys.readouterr().out
+    assert "31 photographs: 10 rose, 10 sunflower, 11 tulip" in text
+    assert "two_labels: 1 have a copy with another label" in text
+    rows = list(csv.DictReader(out.open(newline="")))
+    assert list(rows[0]) == [
+        *("check", "uri", "other_uri", "label", "suggested_label", "score", "detail")
+    ]
+    assert {"two_labels", "exact_duplicate"} <= {row["check"] for row in rows}
+    assert rows[0]["uri"].endswith("new\nline.jpg")
+
+    assert main(["check", str(labelled), *only, "--strict", "--json"]) == 1
+    done = json.loads(capsys.readouterr().out)
+    assert done["counts"]["two_labels"] == 1 and not done["passed"]
+    (labelled / "tulip" / "new\nline.jpg").unlink()
+    assert main(["check", str(labelled), *only, "--strict"]) == 0
+    assert "nothing found: two_labels, exact_duplicate, leakage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["check", "nowhere"], 1, "no photographs at nowhere"),
+        (["check", "{set}", "--only", "leaks"], 2, "--only names 'leaks'"),
+        (["check", "{set}", "--max-aspect", "0.5"], 2, "--max-aspect is 0.5"),
+        (["check", "{set}", "--out", "{set}"], 1, "can't write"),
+    ],
+)
+def test_bad_calls_are_told_in_one_line(arguments, code, message, labelled, capsys):
+    assert main([word.format(set=labelled) for word in arguments]) == code
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_pile_without_labels_is_checked_for_copies(sample):
+    done, by_check = found(sample.pile)
+    assert done.labels == {} and len(by_check["unreadable"]) == 4
+    assert not by_check["leakage"] and not by_check["two_labels"]
