@@ -124,7 +124,7 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
             data.classes, activation="softmax", dtype="float32", name="probabilities"
         )
         model = keras.Model(rest.input, dense(layer), name="finetune")
-        # dense.set_weights(_logistic_weights(data, keras.Model(rest.input, pooled)))
+        dense.set_weights(_logistic_weights(data, keras.Model(rest.input, pooled)))
         rows = len(data.features) * (1 if data.mirrored is None else 2)
         steps = epochs * math.ceil(rows / BATCH_SIZE)
         rate = keras.optimizers.schedules.CosineDecay(3e-5, steps)

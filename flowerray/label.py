@@ -92,7 +92,9 @@ def label(settings: LabelSettings) -> LabelSummary:
     if accept.thresholds is not None and (timing.computed or not _review(output).exists()):
         _write_review(output)
     if timing.computed:
-        output = shards.with_record(output, timing=dataclasses.asdict(timing))
+        took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
+        last = {"photographs": timing.computed, **took, "actors": timing.actors}
+        output = shards.with_record(output, timing=last)
     if settings.format != "parquet":
         with output.folder.create(f"labels.{settings.format}") as stream:
             TABLE_WRITERS[settings.format](shards.iter_shards(output), stream)
