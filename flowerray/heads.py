@@ -103,8 +103,9 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
     0.4, softmax; AdamW, its rate falling from 3e-5 to 0 along a cosine, 6 epochs.
 
     The new head begins as the logistic regression on what the pretrained layers give, so that its
-    first steps don't spoil them (Kumar et al. 2022, https://arxiv.org/abs/2202.10054).
-    Normalisation layers keep the statistics that they were pretrained with.
+    first steps don't spoil them (Kumar et al. 2022, https://arxiv.org/abs/2202.10054), with half its
+    logits, since those photographs are the ones it was fitted on. Labels are smoothed by 0.1, for
+    some are wrong. Normalisation layers keep the statistics that they were pretrained with.
     """
     import keras
 
@@ -128,7 +129,7 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
         rows = len(data.features) * (1 if data.mirrored is None else 2)
         steps = epochs * math.ceil(rows / BATCH_SIZE)
         rate = keras.optimizers.schedules.CosineDecay(3e-5, steps)
-        _compile(model, keras.optimizers.AdamW(rate))
+        _compile(model, keras.optimizers.AdamW(rate), label_smoothing=0.1)
     yield from _epochs(model, data, epochs, seed, before)
 
 
@@ -264,7 +265,7 @@ def _rows(
 def _logistic_weights(data: TrainingData, pooled: Any) -> list[np.ndarray]:
     own, mirrored = _embedded(data, pooled)
     ((kernel, bias),) = _fit_logistic(*_rows(data, own, mirrored, np.arange(len(own))), seed=0)
-    return [kernel, bias]
+    return [kernel / 2, bias / 2]
 
 
 def _fit_logistic(
@@ -367,10 +368,12 @@ def _accuracies(model: Any, data: TrainingData) -> dict[str, float]:
 BATCH_SIZE = 25  # the article's
 
 
-def _compile(model: Any, optimizer: Any) -> None:
+def _compile(model: Any, optimizer: Any, label_smoothing: float = 0.0) -> None:
+    import keras
+
     model.compile(
         optimizer=optimizer,
-        loss="categorical_crossentropy",
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,
     )
