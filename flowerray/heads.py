@@ -103,9 +103,9 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
     0.4, softmax; AdamW, its rate falling from 3e-5 to 0 along a cosine, 6 epochs.
 
     The new head begins as the logistic regression on what the pretrained layers give, so that its
-    first steps don't spoil them (Kumar et al. 2022, https://arxiv.org/abs/2202.10054), with half its
-    logits, since those photographs are the ones it was fitted on. Labels are smoothed by 0.1, for
-    some are wrong. Normalisation layers keep the statistics that they were pretrained with.
+    first steps don't spoil them (Kumar et al. 2022, https://arxiv.org/abs/2202.10054), with half
+    its logits, since those photographs are the ones it was fitted on. Labels are smoothed by 0.1,
+    for some are wrong. Normalisation layers keep the statistics that they were pretrained with.
     """
     import keras
 
