@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,23 +101,30 @@ def label(settings: LabelSettings) -> LabelSummary:
             TABLE_WRITERS[settings.format](shards.iter_shards(output), stream)
     if settings.gallery:
         _draw_gallery(output, settings.gallery)
-    table = shards.read_table(output, ["label", "novelty", "accepted"])
-    counts = pc.value_counts(table["label"]).to_pylist()
-    labels = {c["values"]: c["counts"] for c in counts if c["values"] is not None}
-    accepted = None
-    if accept.thresholds is not None:
-        accepted = pc.sum(table["accepted"]).as_py() or 0
+    labels, accepted, novel = _counted(output)
     return LabelSummary(
         str(output.folder),
         output.manifest.rows,
-        {name: labels.get(name, 0) for name in trained.classes},
-        accepted,
-        pc.sum(pc.greater(table["novelty"], 1)).as_py() or 0,
+        {name: labels[name] for name in trained.classes},
+        accepted if accept.thresholds is not None else None,
+        novel,
         shards.rejects(output),
         spec.precision,
         output.run.get("agreement"),
         **dataclasses.asdict(timing),
     )
+
+
+def _counted(output: Output) -> tuple[Counter[str], int, int]:
+    """Photographs of each label, those accepted, those more novel than 1."""
+    labels: Counter[str] = Counter()
+    accepted = novel = 0
+    for table in shards.iter_shards(output, ["label", "novelty", "accepted"]):
+        found = pc.value_counts(table["label"].drop_null()).to_pylist()
+        labels.update({one["values"]: one["counts"] for one in found})
+        accepted += pc.sum(table["accepted"]).as_py() or 0
+        novel += pc.sum(pc.greater(table["novelty"], 1)).as_py() or 0
+    return labels, accepted, novel
 
 
 def _asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:
@@ -247,8 +255,11 @@ def _review(output: Output) -> Path:
 def _write_review(output: Output) -> None:
     """review.parquet: every label that was not accepted, the least sure first."""
     columns = ["image_id", "uri", "label", "confidence", "top_k", "novelty", "accepted"]
-    table = shards.read_table(output, columns)
-    table = table.filter(pc.equal(table["accepted"], False)).drop_columns(["accepted"])
+    tables = (
+        table.filter(pc.equal(table["accepted"], False)).drop_columns(["accepted"])
+        for table in shards.iter_shards(output, columns)
+    )
+    table = pa.concat_tables(tables)
     table = table.sort_by([("confidence", "ascending"), ("image_id", "ascending")])
     reason = pc.if_else(pc.greater(table["novelty"], 1), "novel", "unsure")
     with output.folder.create("review.parquet") as stream:

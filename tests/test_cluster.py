@@ -17,7 +17,7 @@ from conftest import REPOSITORY
 from flowerray.verify import verify
 
 RAY = str(Path(sys.executable).parent / "ray")
-DASHBOARD_PORT = 8299
+DASHBOARD_PORT, AGENT_PORT = 8299, 8298
 RAY_DIRECTORY = "/tmp/flowerray-test-ray"
 
 
@@ -69,6 +69,8 @@ def cluster(tmp_path):
     }
     options = ["--head", "--block", "--num-cpus=2", "--port=6399", "--include-dashboard=true"]
     options += [f"--dashboard-port={DASHBOARD_PORT}", f"--temp-dir={RAY_DIRECTORY}"]
+    # Its usual port may be another Ray's of this machine; without an agent no job starts.
+    options += [f"--dashboard-agent-listen-port={AGENT_PORT}"]
     with open(tmp_path / "ray.log", "wb") as log:
         head = subprocess.Popen(
             [RAY, "start", *options],
