@@ -24,6 +24,8 @@ chaos: $(READY)  ## fifty rounds of random kills on a cluster of three nodes, ab
 
 bench: $(READY)  ## flowerray and what users would run instead, into docs/benchmarks.md; hours
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	# Daft asks for an older pyarrow, one that can't read null features; it runs with ours too.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt daft
 	$(BIN)/python benchmarks/speed.py $(PHOTOGRAPHS) --work $(DEMO)/bench
 
 lint: $(READY)  ## ruff and mypy

@@ -96,6 +96,7 @@ def label(settings: LabelSettings) -> LabelSummary:
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
         output = shards.with_record(output, timing=last)
+    output.folder.clear("tmp")
     if settings.format != "parquet":
         with output.folder.create(f"labels.{settings.format}") as stream:
             TABLE_WRITERS[settings.format](shards.iter_shards(output), stream)

@@ -65,6 +65,7 @@ def test_training_gives_scores_history_and_gallery(classifier):
     assert {f.name for f in out.iterdir()} == {
         "classifier.json",
         "head.keras",
+        "evidence.parquet",
         "history.csv",
         "errors.png",
     }
