@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import io
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from flowerray import cluster
 from flowerray.bases import BaseSpec, fingerprint_of
 from flowerray.engines import openvino
 from flowerray.progress import say
+from flowerray.storage import whole_file
 from flowerray.weights import Weights, cache_directory
 
 Converted = list[np.ndarray]  # graph and constants, both uint8
@@ -66,8 +66,6 @@ def _cached(name: str, makes: str, convert: Callable[[], Converted]) -> Converte
         return unpack(file)
     except (OSError, ValueError):
         converted = convert()
-    pending = file.with_suffix(f".{os.getpid()}.tmp")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pending.write_bytes(pack(converted))
-    os.replace(pending, file)
+    with whole_file(file, file.parent) as stream:
+        stream.write(pack(converted))
     return converted

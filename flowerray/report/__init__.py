@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowerray.errors import FlowerrayError
 from flowerray.settings import ReportSettings
-from flowerray.storage import Folder
+from flowerray.storage import whole_file
 
 MARK = b'<meta name="generator" content="flowerray'  # near the start of every page
 
@@ -44,7 +44,8 @@ def report(settings: ReportSettings) -> ReportSummary:
             "`flowerray train` or `flowerray label`"
         )
     html = page.html.encode()
-    _write(out, html)
+    with whole_file(out, out.parent) as stream:
+        stream.write(html)
     return ReportSummary(str(out), kind, page.photographs, page.shown, len(html))
 
 
@@ -61,11 +62,3 @@ def _check_out(out: Path) -> None:
         raise FlowerrayError(f"can't replace {out}: {error.strerror}") from None
     if not ours:
         raise FlowerrayError(f"{out} is no report of flowerray's: choose another --out")
-
-
-def _write(out: Path, html: bytes) -> None:
-    folder = Folder.at(out.parent)
-    pending, had_one = folder.file("tmp"), folder.file("tmp").exists()
-    folder.write(out.name, html)
-    if not had_one:  # the folder is the user's, not an output of ours
-        pending.rmdir()
