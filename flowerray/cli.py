@@ -76,14 +76,18 @@ def _run(settings: RunSettings) -> Any:
 
 
 def _evaluate(settings: EvaluateSettings) -> Any:
+    from flowerray import stores
     from flowerray.evaluate import evaluate
 
+    stores.use(settings.access)
     return evaluate(settings.labels, settings.truth)
 
 
 def _verify(settings: VerifySettings) -> Any:
+    from flowerray import stores
     from flowerray.verify import verify
 
+    stores.use(settings.access)
     return verify(settings.out)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.csv
 
-from flowerray import catalog, shards
+from flowerray import catalog, shards, storage
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.extract import extract_listed
@@ -27,10 +27,13 @@ def read(path: str) -> Corrections:
     texts = pa.csv.ConvertOptions(column_types={"uri": pa.string(), "label": pa.string()})
     lines = pa.csv.ParseOptions(newlines_in_values=True)
     try:
-        table = pa.csv.read_csv(path, parse_options=lines, convert_options=texts)
+        data = pa.BufferReader(storage.read(path))
+        table = pa.csv.read_csv(data, parse_options=lines, convert_options=texts)
         rows = zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True)
     except OSError as error:
-        raise FlowerrayError(f"can't read the corrections {path}: {error.strerror}") from None
+        raise FlowerrayError(
+            f"can't read the corrections {path}: {error.strerror or error}"
+        ) from None
     except (KeyError, pa.ArrowInvalid) as error:
         raise FlowerrayError(f"{path} is no CSV with columns uri and label: {error}") from None
     return {uri: label or None for uri, label in rows}
@@ -68,6 +71,8 @@ def with_new_photographs(
         augment=output.run["config"].get("augment"),
         weights="random" if spec.weights == "random" else settings.weights,
         address=settings.address,
+        endpoint_url=settings.endpoint_url,
+        anonymous=settings.anonymous,
         append=True,
     )
     extract_listed(extraction, found.to_batches())

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowerray.errors import UsageError
+
+if TYPE_CHECKING:
+    from flowerray.stores import Access
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
 EXPORT_FORMATS = ("csv", "jsonl", "labelstudio", "fiftyone", "folders")
@@ -75,11 +78,28 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StorageSettings(Settings):
+    """How object stores are reached, beside what the environment says."""
+
+    endpoint_url: str | None = option(
+        "address of the S3 server behind s3:// [AWS' own]", None, metavar="URL"
+    )
+    anonymous: bool = option("read photographs in object stores without credentials", False)
+
+    @property
+    def access(self) -> Access:
+        """These two, as ``flowerray.stores`` takes them."""
+        from flowerray.stores import Access
+
+        return Access(self.endpoint_url, self.anonymous)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterSettings(Settings):
     """Where a job runs."""
 
     address: str | None = option(
-        "Ray cluster to run on (host:port, ray://host:port or auto); "
+        "Ray cluster to run on (host:port or auto); "
         "without it, and outside a Ray job, a Ray of one node starts and stops with the command",
         None,
         metavar="ADDR",
@@ -114,7 +134,7 @@ class PlanSettings(ClusterSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferenceSettings(PlanSettings):
+class InferenceSettings(PlanSettings, StorageSettings):
     """How photographs pass through a base, for extract and label alike."""
 
     out: str = option("directory for the shards", metavar="OUT")
@@ -154,7 +174,8 @@ class ExtractSettings(InferenceSettings):
 
     images: str = option(
         "directory of class folders (with or without train/ and valid/), a flat directory, "
-        "a glob, a .txt list, or a .parquet or .csv table with a uri column",
+        "a glob, a .txt list, or a .parquet or .csv table with a uri column; local, or s3://, "
+        "gs://, az://, hdfs://, https://",
         positional=True,
     )
     base: str = option("pretrained base; `flowerray bases` lists them", "vgg16", metavar="NAME")
@@ -198,7 +219,7 @@ class ExtractSettings(InferenceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(ClusterSettings):
+class TrainSettings(ClusterSettings, StorageSettings):
     """Settings of :func:`flowerray.train`."""
 
     features: str = option("directory that `flowerray extract` wrote", positional=True)
@@ -243,7 +264,8 @@ class LabelSettings(InferenceSettings):
 
     images: str = option(
         "directory (searched to any depth), a glob, a .txt list, "
-        "or a .parquet or .csv table with a uri column",
+        "or a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://, "
+        "https://",
         positional=True,
     )
     classifier: str = option("directory that `flowerray train` wrote")
@@ -283,7 +305,7 @@ class LabelSettings(InferenceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(ClusterSettings):
+class RunSettings(ClusterSettings, StorageSettings):
     """Settings of :func:`flowerray.run.run`: all three jobs, each with its defaults."""
 
     images: str = option("labelled photographs, as for `flowerray extract`", positional=True)
@@ -306,7 +328,7 @@ class RunSettings(ClusterSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(Settings):
+class EvaluateSettings(StorageSettings):
     """Settings of :func:`flowerray.evaluate`."""
 
     labels: str = option("directory that `flowerray label` wrote", positional=True)
@@ -317,14 +339,14 @@ class EvaluateSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifySettings(Settings):
+class VerifySettings(StorageSettings):
     """Settings of :func:`flowerray.verify.verify`."""
 
     out: str = option("the --out of extract or label", positional=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckSettings(Settings):
+class CheckSettings(StorageSettings):
     """Settings of :func:`flowerray.check`."""
 
     source: str = option(
@@ -371,7 +393,7 @@ class CheckSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportSettings(Settings):
+class ReportSettings(StorageSettings):
     """Settings of :func:`flowerray.report`."""
 
     source: str = option(
@@ -384,7 +406,7 @@ class ReportSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings(Settings):
+class ExportSettings(StorageSettings):
     """Settings of :func:`flowerray.export`."""
 
     labels: str = option("directory that `flowerray label` wrote", positional=True)
@@ -426,12 +448,13 @@ class ExportSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineSettings(Settings):
+class BaselineSettings(StorageSettings):
     """Settings of :func:`flowerray.baseline`."""
 
     images: str = option(
         "directory (searched to any depth), a glob, a .txt list, "
-        "or a .parquet or .csv table with a uri column",
+        "or a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://, "
+        "https://",
         positional=True,
     )
     out: str = option("directory for baseline.parquet and baseline.png", metavar="DIR")

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from flowerray import (
     novelty,
     scores,
     shards,
+    stores,
 )
 from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec, fingerprint_of
@@ -68,6 +68,7 @@ def train(settings: TrainSettings) -> TrainSummary:
         FlowerrayError: no features, shards missing or of different makes, classes that can't be
             trained on or validated, or an output that holds something else.
     """
+    stores.use(settings.access)
     out = Folder.at(settings.out)
     output = shards.read_output(settings.features, "features")
     corrected = corrections.read(settings.corrections) if settings.corrections else {}
@@ -79,8 +80,9 @@ def train(settings: TrainSettings) -> TrainSummary:
         "corrections": sorted(corrected.items()),
         **{name: getattr(settings, name) for name in chosen},
     }
-    if settings.overwrite and out.file("classifier.json").exists():
-        shutil.rmtree(out.path)
+    if settings.overwrite and out.exists("classifier.json"):
+        out.remove("classifier.json")  # first: without it, what is left is no classifier
+        out.remove(".")
     if _is_done(out, config):
         say(f"{out} is trained on these features with these settings already")
         return summary_of(str(out))
@@ -122,6 +124,7 @@ def fit_and_save(
     resources: dict[str, float],
 ) -> Iterator[str]:
     """The trainer task: yields a line of progress an epoch, and leaves the classifier."""
+    stores.use(settings.access)
     import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         loaded = _load(output, corrected, Path(directory))
@@ -224,18 +227,18 @@ class _Checkpoint:
     def load(self) -> tuple[list[dict[str, float]], heads.Progress | None]:
         """History and model of an earlier run of the same configuration; empty without one."""
         try:
-            progress = json.loads(self.out.file("checkpoint/progress.json").read_bytes())
+            progress = json.loads(self.out.read("checkpoint/progress.json"))
             if progress["config_fingerprint"] != self.config_fingerprint:
                 return [], None
             history = progress["history"]
-            head = self.out.file(f"checkpoint/{len(history)}.keras").read_bytes()
+            head = self.out.read(f"checkpoint/{len(history)}.keras")
             return history, heads.Progress(len(history), open_head(head, compile=True))
         except (OSError, ValueError, KeyError):
             return [], None
 
     def model_after(self, epoch: int) -> Any:
         """The model after the best epoch, counted from 1."""
-        return open_head(self.out.file(f"checkpoint/{epoch}.keras").read_bytes())
+        return open_head(self.out.read(f"checkpoint/{epoch}.keras"))
 
     def save(self, history: list[dict[str, float]], model: Any) -> None:
         """Make `model`, after ``len(history)`` epochs, the one to go on from."""
@@ -244,7 +247,7 @@ class _Checkpoint:
         self.out.write("checkpoint/progress.json", json.dumps(progress).encode())
         for epoch in range(1, len(history)):
             if epoch != _best(history):
-                self.out.file(f"checkpoint/{epoch}.keras").unlink(missing_ok=True)
+                self.out.remove(f"checkpoint/{epoch}.keras")
 
 
 @dataclass(frozen=True)
@@ -269,14 +272,13 @@ def _load(output: Output, corrected: dict[str, str | None], directory: Path) -> 
 
     spec, shape, filled, read = None, None, 0, 0
     features: dict[str, np.memmap] = {}
-    for name in sorted(output.folder.names("shards")):
-        table = pq.read_table(output.folder.file(f"shards/{name}"))
+    for table in shards.iter_shards(output):
         about = json.loads(table.schema.metadata[b"flowerray"])
         found = BaseSpec.from_dict(about["config"]["base_spec"])
         if spec is not None and found != spec:
             raise FlowerrayError(
-                f"{output.folder} mixes features of two makes ({spec.differences(found)} in "
-                f"shards/{name}): extract again into an empty directory"
+                f"{output.folder} mixes features of two makes ({spec.differences(found)} from row "
+                f"{table['image_id'][0]} on): extract again into an empty directory"
             )
         spec, shape = found, tuple(json.loads(table.schema.metadata[b"feature_shape"]))
         keep = usable.slice(read, len(table))
@@ -340,10 +342,11 @@ def _check_classes(
 
 
 def _is_done(out: Folder, config: dict[str, Any]) -> bool:
-    if not out.path.exists() or not out.names("."):
+    there = out.names(".")
+    if not there:
         return False
-    if not out.file("classifier.json").exists():
-        others = out.names(".") - PARTS
+    if "classifier.json" not in there:
+        others = there - PARTS
         if others:
             raise FlowerrayError(
                 f"{out} holds something else ({min(others)}): choose an empty or new directory"
@@ -405,7 +408,7 @@ def _save(
     with out.create("evidence.parquet") as stream:
         pq.write_table(_evidence(loaded, fitted), stream, compression="zstd")
     if loaded.base_spec.calibration is not None:
-        out.write(QUANTISED, output.folder.file(QUANTISED).read_bytes())
+        out.write(QUANTISED, output.folder.read(QUANTISED))
     out.write("history.csv", _as_csv(history).encode())
     captions = [
         (m["uri"], f"original {m['original_label']}\nlabel {m['prediction']} {m['confidence']:.3f}")
@@ -414,8 +417,8 @@ def _save(
     title = f"{len(mistakes)} errors of {len(truth)}, most confident first"
     out.write("errors.png", gallery.draw(captions, title))
     out.write("classifier.json", json.dumps(about, indent=2).encode())
-    out.clear("checkpoint")
-    out.clear("tmp")
+    out.remove("checkpoint")
+    out.remove("tmp")
 
 
 def _evidence(loaded: _Loaded, fitted: Fitted) -> pa.Table:

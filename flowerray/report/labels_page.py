@@ -9,7 +9,6 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,7 @@ def render(directory: str, most_thumbnails: int) -> Page:
     html = fill(
         "labels.html",
         "review.js",
-        name=Path(directory).resolve().name,
+        name=output.folder.uri.rpartition("/")[2],
         config=config,
         base=dataclasses.asdict(BaseSpec.from_dict(config["base_spec"])),
         agreement=output.run.get("agreement"),
