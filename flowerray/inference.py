@@ -20,12 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import catalog, cluster, photographs, shards
+from flowerray import catalog, cluster, photographs, shards, shared_disk
 from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
 from flowerray.cluster import Plan
 from flowerray.isolated import IsolatedReader
-from flowerray.photographs import Limits, Rejected
+from flowerray.metrics import ActorMetrics, RunMetrics
+from flowerray.photographs import Limits, Rejected, local_path
 from flowerray.progress import Progress
 from flowerray.settings import InferenceSettings
 from flowerray.shards import Output
@@ -48,7 +49,8 @@ class Work(Protocol):
 @dataclass(frozen=True)
 class Timing:
     """Photographs computed now; those of them in shards that an actor was computing when it was
-    killed; seconds until the first actor was ready and of the work after that; the actors."""
+    killed; seconds until the first actor was ready and of the work after that; the actors that it
+    began with."""
 
     computed: int
     redone: int
@@ -65,8 +67,8 @@ def run(
     `model` is what the actors open their engine with, see ``flowerray.precision.with_model``.
 
     Raises:
-        FlowerrayError: the cluster can't be reached, an actor could not load the model or write
-            its shards.
+        FlowerrayError: the cluster can't be reached, its nodes don't share the disk, an actor could
+            not load the model or write its shards.
     """
     to_do = output.to_do()
     rows = sum(shard.rows for shard in to_do)
@@ -74,16 +76,30 @@ def run(
     actors, computed, redone = 0, 0, 0
     if to_do:
         with cluster.connection(settings.address):
+            _check_disks(output, to_do)
             plan = cluster.plan(settings)
             actors = min(plan.actors, len(to_do))
-            for report in _reports(output, work, model, plan, actors, settings, to_do):
+            metrics = RunMetrics(what, str(output.folder), progress.total, progress.done)
+            for report in _reports(output, work, model, plan, actors, settings, to_do, what):
+                rejected = report["rejected"].split()
                 progress.ready(time.time() - report["actor_ready"])
-                progress.add(report["photographs"], report["rejected"])
+                progress.add(report["photographs"], len(rejected))
+                metrics.add(report["photographs"], rejected)
                 computed += report["computed"]
                 redone += report["redone"]
         output.folder.clear("tmp")
         output.folder.clear("attempts")
     return Timing(computed, redone, *progress.finish(), actors)
+
+
+def _check_disks(output: Output, to_do: list[Shard]) -> None:
+    """Raise before any actor starts where a node doesn't see what the job reads and writes."""
+    uris = []
+    for shard in (to_do[0], to_do[-1]):
+        rows = catalog.read_shard(output.folder, output.manifest, shard)
+        uris.append(rows["uri"][0].as_py())
+    local = [local_path(uri) for uri in uris if "://" not in uri or uri.startswith("file://")]
+    shared_disk.check(output.folder.path, local)
 
 
 def _reports(
@@ -94,6 +110,7 @@ def _reports(
     actors: int,
     settings: InferenceSettings,
     to_do: list[Shard],
+    what: str,
 ) -> Iterator[dict[str, Any]]:
     """What the actors say of each shard as soon as it is committed."""
     import ray
@@ -102,6 +119,8 @@ def _reports(
     context.enable_progress_bars = False
     context.raise_original_map_exception = True  # else only its text comes back
     context.target_max_block_size = 1  # report each shard when it is done, not a task's all at once
+    # One at a time: Ray Data counts each actor as the last group's, whichever it turns out to be.
+    context.autoscaling_config.actor_pool_max_upscaling_delta = 1
     # A task is a few shards, so that reading runs on across their borders.
     shards_a_task = max(1, min(8, len(to_do) // (8 * actors)))
     tasks = [to_do[i : i + shards_a_task] for i in range(0, len(to_do), shards_a_task)]
@@ -111,15 +130,18 @@ def _reports(
         {"first_rows": [s.first_row for s in task], "rows": [s.rows for s in task]}
         for task in tasks
     ]
+    # Unless --actors says how many, nodes that join get some too: Ray Data starts one more when all
+    # are busy and the cluster has room for it.
+    most = actors if settings.actors else len(tasks)
     # One block a task. (from_arrow would first run a Ray task to look at them.)
     reports = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         ShardActor,
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=actors),
         num_cpus=group.cpus,
         num_gpus=group.gpus,
         ray_remote_args_fn=_resources_of_each(plan) if len(plan.groups) > 1 else None,
-        fn_constructor_args=(output, work, ray.put(model), plan, limits),
+        fn_constructor_args=(output, work, ray.put(model), plan, limits, what),
     )
     yield from reports.iter_rows()
 
@@ -134,7 +156,7 @@ def _resources_of_each(plan: Plan) -> Callable[[], dict[str, float]]:
     def resources() -> dict[str, float]:
         number = next(started)
         group = on_gpus if number < on_gpus.actors else on_cpus
-        if number >= plan.actors:  # in place of one that was lost
+        if number >= plan.actors:  # in place of one that was lost, or on a node that joined
             group = on_gpus if ray.available_resources().get("GPU", 0) >= 1 else on_cpus
         return {"num_cpus": group.cpus, "num_gpus": group.gpus}
 
@@ -164,15 +186,20 @@ class ShardWork:
 class ShardActor:
     """One Ray actor: holds a base, and turns shards' photographs into committed shards."""
 
-    def __init__(self, output: Output, work: Work, model: Any, plan: Plan, limits: Limits) -> None:
+    def __init__(
+        self, output: Output, work: Work, model: Any, plan: Plan, limits: Limits, what: str
+    ) -> None:
         import ray
 
+        shared_disk.check_here(output.folder.path)
         self.output, self.work, self.limits = output, work, limits
         group = plan.group_of_this_actor()
         self.batch_size = group.batch_size
         self.ahead = 2 * group.batch_size + group.threads
         self.threads = ThreadPoolExecutor(group.threads, thread_name_prefix="decode")
-        self.isolated = IsolatedReader()
+        self.metrics = ActorMetrics(what)
+        self.read = self.metrics.timed(photographs.read_and_decode)
+        self.isolated = self.metrics.timed(IsolatedReader())
         output.folder.file("attempts").mkdir(exist_ok=True)
         self.compute = work.open(ray.get(model), group.threads)
         self.ready = time.time()
@@ -184,7 +211,7 @@ class ShardActor:
         work = {shard: left for shard, left in found if left is not None}
         decoded = self._decoded_ahead(work)
         for shard in asked:
-            done, redone, rejected = 0, 0, 0
+            done, redone = 0, 0
             if shard in work:
                 rows, kept = work[shard].rows, work[shard].kept
                 self._mark(shard, "computing").touch()
@@ -197,12 +224,15 @@ class ShardActor:
                     self._mark(shard, step).unlink(missing_ok=True)
                 done = len(rows)
                 redone = done if work[shard].computed_before else 0
-                rejected = sum(isinstance(outcome, Rejected) for outcome in outcomes)
+                rejected = [one.reason for one in outcomes if isinstance(one, Rejected)]
+                self.metrics.committed(done, rejected)
+            else:  # committed by one that could not report it any more
+                rejected = self._rejected_of(shard)
             yield {
                 "photographs": [shard.rows],
                 "computed": [done],
                 "redone": [redone],
-                "rejected": [rejected],
+                "rejected": [" ".join(rejected)],
                 "actor_ready": [self.ready],
             }
 
@@ -220,6 +250,10 @@ class ShardActor:
             rows = rows.set_column(4, rows.schema.field("size"), pa.nulls(len(rows), pa.int64()))
         computing = self._mark(shard, "computing").exists()
         return ShardWork(rows, kept, self._attempts(shard) + 1, computing)
+
+    def _rejected_of(self, shard: Shard) -> list[str]:
+        there = shards.read_shard(self.output, shard)
+        return [] if there is None else there["error"].drop_null().to_pylist()
 
     def _mark(self, shard: Shard, step: str) -> Path:
         """A file that tells a later try how far an earlier one came: "tried" holds the number of
@@ -246,9 +280,7 @@ class ShardActor:
                         yield window.popleft().result()
                     yield self.isolated(uri, size, spec, limits)
                     continue
-                window.append(
-                    self.threads.submit(photographs.read_and_decode, uri, size, spec, limits)
-                )
+                window.append(self.threads.submit(self.read, uri, size, spec, limits))
                 if len(window) > self.ahead:
                     yield window.popleft().result()
         while window:
@@ -269,7 +301,8 @@ class ShardActor:
         return outcomes
 
     def _compute(self, outcomes: list[Outcome], waiting: list[int]) -> None:
-        results = self.compute(np.stack([outcomes[i] for i in waiting]))
+        with self.metrics.batch(len(waiting)):
+            results = self.compute(np.stack([outcomes[i] for i in waiting]))
         for i, result in zip(waiting, results, strict=True):
             outcomes[i] = result
         waiting.clear()
