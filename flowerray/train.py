@@ -33,6 +33,7 @@ from flowerray import (
 )
 from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec, fingerprint_of
+from flowerray.catalog import Shard
 from flowerray.engines.keras import import_keras, layers_after, open_head
 from flowerray.errors import FlowerrayError
 from flowerray.precision import QUANTISED
@@ -277,8 +278,9 @@ def _load(output: Output, corrected: dict[str, str | None], directory: Path) -> 
         found = BaseSpec.from_dict(about["config"]["base_spec"])
         if spec is not None and found != spec:
             raise FlowerrayError(
-                f"{output.folder} mixes features of two makes ({spec.differences(found)} from row "
-                f"{table['image_id'][0]} on): extract again into an empty directory"
+                f"{output.folder} mixes features of two makes ({spec.differences(found)} in "
+                f"shards/{Shard(table['image_id'][0].as_py(), len(table)).name}): extract again "
+                "into an empty directory"
             )
         spec, shape = found, tuple(json.loads(table.schema.metadata[b"feature_shape"]))
         keep = usable.slice(read, len(table))
