@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jinja2 import UndefinedError
 
 from flowerray import classifier
@@ -50,7 +48,6 @@ def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
     scores, mistakes = about["scores"], about["mistakes"]
     shown = mistakes[:most_thumbnails]
     pictures = thumbnails((m["uri"], THUMBNAIL_SIDE) for m in shown)
-    calibration = about.get("calibration")
     html = fill(
         "classifier.html",
         name=Path(directory).resolve().name,
@@ -60,9 +57,7 @@ def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
         history=_history(directory),
         matrix=_matrix(scores),
         confusions=_confusions(scores),
-        calibration=calibration,
-        reliability=_reliability(calibration) if calibration else None,
-        novelty=about.get("novelty"),
+        reliability=_reliability(about["calibration"]),
         evidence=_evidence(directory, about["classes"]),
         targets=TARGETS,
         mistakes=[{**m, "picture": pictures[m["uri"], THUMBNAIL_SIDE]} for m in shown],
@@ -150,16 +145,9 @@ class _Evidence:
     drawn: int
 
 
-def _evidence(directory: str, classes: list[str]) -> _Evidence | None:
-    """What evidence.parquet says of precision and coverage, by the class that is predicted."""
-    file = Path(directory) / "evidence.parquet"
-    try:
-        table = pq.read_table(file, columns=["split", "label", "prediction", "confidence"])
-    except FileNotFoundError:
-        return None
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise FlowerrayError(f"{file} can't be read: {reason}; train again") from None
+def _evidence(directory: str, classes: list[str]) -> _Evidence:
+    """What the evidence says of precision and coverage, by the class that is predicted."""
+    table = classifier.evidence(directory)
     right = np.asarray(table["label"]) == np.asarray(table["prediction"])
     predicted, confidence = np.asarray(table["prediction"]), np.asarray(table["confidence"])
     rows, curves = [], {}
