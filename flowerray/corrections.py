@@ -18,25 +18,26 @@ from flowerray.shards import Output
 Corrections = dict[str, str | None]  # uri: label, None for none of the classes
 
 
-def read(path: str) -> Corrections:
-    """The corrections in the CSV at `path`; of several for one photograph the last holds.
+def read(path: str, key: str = "uri") -> Corrections:
+    """The labels in the CSV at `path` by its column `key`; of several for one the last holds.
 
     Raises:
         FlowerrayError: there is no such file, or it has other columns.
     """
-    texts = pa.csv.ConvertOptions(column_types={"uri": pa.string(), "label": pa.string()})
+    texts = pa.csv.ConvertOptions(column_types={key: pa.string(), "label": pa.string()})
     lines = pa.csv.ParseOptions(newlines_in_values=True)
     try:
         data = pa.BufferReader(storage.read(path))
         table = pa.csv.read_csv(data, parse_options=lines, convert_options=texts)
-        rows = zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True)
+        rows = zip(table[key].to_pylist(), table["label"].to_pylist(), strict=True)
     except OSError as error:
+        reason = error.strerror or error
         raise FlowerrayError(
-            f"can't read the corrections {path}: {error.strerror or error}"
+            f"can't read {path}: {reason}; it should be a CSV with columns {key} and label"
         ) from None
     except (KeyError, pa.ArrowInvalid) as error:
-        raise FlowerrayError(f"{path} is no CSV with columns uri and label: {error}") from None
-    return {uri: label or None for uri, label in rows}
+        raise FlowerrayError(f"{path} is no CSV with columns {key} and label: {error}") from None
+    return {name: label or None for name, label in rows}
 
 
 def with_new_photographs(

@@ -150,7 +150,7 @@ def fit_and_save(
             checkpoint.save(history, model)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             yield f"train: epoch {len(history)}: {shown}"
-            if settings.patience and len(history) - _best(history) > settings.patience:
+            if _is_over(history, settings.patience):
                 break
         if settings.patience and "val_loss" in history[0]:
             model = checkpoint.model_after(_best(history))
@@ -163,6 +163,11 @@ def fit_and_save(
             f"expected error {found['ece_before']:.3f} before, {found['ece_after']:.3f} after"
         )
     _save(output, settings, config, loaded, fitted, history, fit_seconds)
+
+
+def _is_over(history: list[dict[str, float]], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no smaller loss."""
+    return patience is not None and len(history) - _best(history) >= patience
 
 
 def _best(history: list[dict[str, float]]) -> int:

@@ -48,7 +48,6 @@ def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
     scores, mistakes = about["scores"], about["mistakes"]
     shown = mistakes[:most_thumbnails]
     pictures = thumbnails((m["uri"], THUMBNAIL_SIDE) for m in shown)
-    calibration = about.get("calibration")
     html = fill(
         "classifier.html",
         name=located(directory).rpartition("/")[2],
@@ -58,9 +57,7 @@ def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
         history=_history(directory),
         matrix=_matrix(scores),
         confusions=_confusions(scores),
-        calibration=calibration,
-        reliability=_reliability(calibration) if calibration else None,
-        novelty=about.get("novelty"),
+        reliability=_reliability(about["calibration"]),
         evidence=_evidence(directory, about["classes"]),
         targets=TARGETS,
         mistakes=[{**m, "picture": pictures[m["uri"], THUMBNAIL_SIDE]} for m in shown],
@@ -148,8 +145,8 @@ class _Evidence:
     drawn: int
 
 
-def _evidence(directory: str, classes: list[str]) -> _Evidence | None:
-    """What evidence.parquet says of precision and coverage, by the class that is predicted."""
+def _evidence(directory: str, classes: list[str]) -> _Evidence:
+    """What the evidence says of precision and coverage, by the class that is predicted."""
     table = classifier.evidence(directory)
     right = np.asarray(table["label"]) == np.asarray(table["prediction"])
     predicted, confidence = np.asarray(table["prediction"]), np.asarray(table["confidence"])
