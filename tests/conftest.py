@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import site
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,8 @@ import pytest
 from flowerray.sample import SampleSet, draw_sample
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+RAY = str(Path(sys.executable).parent / "ray")
+DASHBOARD_PORT, AGENT_PORT = 8299, 8298
 SHARED = Path(os.environ.get("FLOWERRAY_SHARED", REPOSITORY.parent / "shared"))
 
 S3_CREDENTIALS = {
@@ -47,6 +54,86 @@ def local_ray():
             patch.setenv(name, value)
         with connection(None):
             yield
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the sdist, and the wheel that was built from it."""
+    out = tmp_path_factory.mktemp("built") / "dist"
+    build = [sys.executable, "-m", "build", "--outdir", str(out), str(REPOSITORY)]
+    subprocess.run(build, check=True, capture_output=True, text=True, timeout=300)
+    return out
+
+
+@pytest.fixture(scope="session")
+def empty_environment(tmp_path_factory: pytest.TempPathFactory):
+    """Make a virtual environment with none of flowerray in it, nor of the packages left out.
+
+    The rest is this environment's, seen through a .pth file, so that nothing large is installed
+    anew. Returns its Python.
+    """
+
+    def make(name: str, *left_out: str) -> Path:
+        directory = tmp_path_factory.mktemp(name)
+        hidden = ("flowerray", "__editable__", "pip", *left_out)
+        seen = directory / "packages"
+        seen.mkdir()
+        for entry in Path(site.getsitepackages()[0]).iterdir():
+            if not entry.name.lower().startswith(hidden) and entry.suffix != ".pth":
+                (seen / entry.name).symlink_to(entry)
+        venv = directory / "venv"
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, timeout=120)
+        (packages,) = (venv / "lib").glob("python*/site-packages")
+        (packages / "seen.pth").write_text(f"{seen}\n")
+        return venv / "bin/python"
+
+    return make
+
+
+@contextmanager
+def ray_head(
+    python: str | Path, log: Path, directory: str, **more: str
+) -> Iterator[dict[str, str]]:
+    """A Ray head of `python`, with the dashboard that takes jobs, behind a token; its processes are
+    its own. Gives the environment that commands reach it with."""
+    environment = {
+        **os.environ,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{DASHBOARD_PORT}",
+        "PATH": f"{Path(python).parent}:{os.environ['PATH']}",
+        **more,
+    }
+    options = ["--head", "--block", "--num-cpus=2", "--port=6399", "--include-dashboard=true"]
+    options += [f"--dashboard-port={DASHBOARD_PORT}", f"--temp-dir={directory}"]
+    # Its usual port may be another Ray's of this machine; without an agent no job starts.
+    options += [f"--dashboard-agent-listen-port={AGENT_PORT}"]
+    with open(log, "wb") as stream:
+        head = subprocess.Popen(
+            [str(python), "-m", "ray.scripts.scripts", "start", *options],
+            env=environment,
+            cwd=log.parent,  # a job without a working_dir starts where its node did
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    try:
+        wait_until_jobs_are_taken(environment, head)
+        yield environment
+    finally:
+        os.killpg(head.pid, signal.SIGKILL)  # in the group: all of the head, which would take 30 s
+        head.wait(timeout=60)
+
+
+def wait_until_jobs_are_taken(environment: dict[str, str], head: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 90
+    while head.poll() is None and time.monotonic() < deadline:
+        # Listing jobs works before there is an agent that could start one.
+        trial = [RAY, "job", "submit", "--", "true"]
+        if subprocess.run(trial, env=environment, capture_output=True).returncode == 0:
+            return
+    raise RuntimeError("the Ray head did not come up")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -12,12 +11,10 @@ from pathlib import Path
 import pyarrow.dataset
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import RAY, REPOSITORY, ray_head
 
 from flowerray.verify import verify
 
-RAY = str(Path(sys.executable).parent / "ray")
-DASHBOARD_PORT, AGENT_PORT = 8299, 8298
 RAY_DIRECTORY = "/tmp/flowerray-test-ray"
 
 
@@ -60,39 +57,8 @@ def test_a_cluster_that_is_not_there(command, sample, tmp_path):
 @pytest.fixture
 def cluster(tmp_path):
     """A Ray of its own processes, with the dashboard that takes jobs, behind a token."""
-    environment = {
-        **os.environ,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
-        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{DASHBOARD_PORT}",
-    }
-    options = ["--head", "--block", "--num-cpus=2", "--port=6399", "--include-dashboard=true"]
-    options += [f"--dashboard-port={DASHBOARD_PORT}", f"--temp-dir={RAY_DIRECTORY}"]
-    # Its usual port may be another Ray's of this machine; without an agent no job starts.
-    options += [f"--dashboard-agent-listen-port={AGENT_PORT}"]
-    with open(tmp_path / "ray.log", "wb") as log:
-        head = subprocess.Popen(
-            [RAY, "start", *options],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    wait_until_jobs_are_taken(environment, head)
-    yield environment
-    os.killpg(head.pid, signal.SIGKILL)  # in the group: all of the head, which would take 30 s
-    head.wait(timeout=60)
-
-
-def wait_until_jobs_are_taken(environment, head):
-    deadline = time.monotonic() + 90
-    while head.poll() is None and time.monotonic() < deadline:
-        # Listing jobs works before there is an agent that could start one.
-        trial = [RAY, "job", "submit", "--", "true"]
-        if subprocess.run(trial, env=environment, capture_output=True).returncode == 0:
-            return
-    raise RuntimeError("the Ray head did not come up")
+    with ray_head(sys.executable, tmp_path / "ray.log", RAY_DIRECTORY) as environment:
+        yield environment
 
 
 def submit(environment, *entrypoint):

@@ -1,0 +1,59 @@
+"""The wheel by itself: what is in it, and the README's demo from it."""
+
+import os
+import shutil
+import subprocess
+import tarfile
+import zipfile
+
+import pytest
+from conftest import REPOSITORY
+
+from flowerray.verify import verify
+
+
+def commands_after(words):
+    """The commands of the README's first block after `words`."""
+    block = (REPOSITORY / "README.md").read_text().partition(words)[2].split("\n\n")[1]
+    return block.replace("\\\n", "").splitlines()
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_the_package_and_its_data_are_in(built, kind):
+    if kind == "wheel":
+        (wheel,) = built.glob("*.whl")
+        names = zipfile.ZipFile(wheel).namelist()
+    else:
+        (sdist,) = built.glob("*.tar.gz")
+        with tarfile.open(sdist) as archive:
+            names = [name.partition("/")[2] for name in archive.getnames()]
+    ours = [path for path in (REPOSITORY / "flowerray").rglob("*") if path.is_file()]
+    ours = [path for path in ours if "__pycache__" not in path.parts]
+    assert {str(path.relative_to(REPOSITORY)) for path in ours} <= set(names)
+    assert {"flowerray/py.typed", "flowerray/report/templates/labels.html"} <= set(names)
+    assert not [name for name in names if name.startswith("tests")]
+
+
+def test_the_demo_of_the_readme_runs_from_the_wheel_alone(built, empty_environment, tmp_path):
+    python = empty_environment("alone", "openvino", "nncf")
+    (wheel,) = built.glob("*.whl")
+    shutil.copy(wheel, tmp_path)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {
+        "PATH": f"{python.parent}:{os.environ['PATH']}",
+        "PIP_CONSTRAINT": str(REPOSITORY / "constraints.txt"),
+    }
+    commands = commands_after("The demo without a checkout")
+    assert [command.split()[0] for command in commands] == ["pip", *["flowerray"] * 3]
+    for command in commands:
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert verify(str(tmp_path / "demo/results/labels")).whole
