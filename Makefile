@@ -5,7 +5,7 @@ READY := .venv/ready
 DEMO ?= demo
 PHOTOGRAPHS ?= flower_photos
 
-.PHONY: help demo test bench lint chaos clean
+.PHONY: help demo test bench docs lint chaos clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ bench: $(READY)  ## flowerray and what users would run instead, into docs/benchm
 	# Daft asks for an older pyarrow, one that can't read null features; it runs with ours too.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt daft
 	$(BIN)/python benchmarks/speed.py $(PHOTOGRAPHS) --work $(DEMO)/bench
+
+docs: $(READY)  ## docs/commands.md from --help, docs/images from the sample set; needs Chromium
+	$(BIN)/python docs/commands.py
+	$(BIN)/python docs/pictures.py
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
