@@ -115,6 +115,8 @@ def train(
     weights: str | PathLike[str] = 'imagenet',
     seed: int = 0,
     overwrite: bool = False,
+    tensorboard: str | PathLike[str] | None = None,
+    mlflow: str | None = None,
 ) -> TrainSummary:
     """Fit a classifier's head on features.
 
@@ -140,6 +142,10 @@ def train(
             imagenet, a file, or random
         seed (int, default 0): seed of initial values and shuffling
         overwrite (bool, default False): delete the classifier in --out and train anew
+        tensorboard (str | PathLike[str] | None, default None): log epochs and final scores for
+            TensorBoard, into a directory of their own in this one
+        mlflow (str | None, default None): log parameters, epochs, scores and the classifier to
+            this experiment at MLFLOW_TRACKING_URI; needs flowerray[mlflow]
 
     Returns:
         TrainSummary

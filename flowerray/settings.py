@@ -302,6 +302,18 @@ class TrainSettings(ClusterSettings):
     )
     seed: int = option("seed of initial values and shuffling", 0, metavar="N")
     overwrite: bool = option("delete the classifier in --out and train anew", False)
+    tensorboard: str | None = option(
+        "log epochs and final scores for TensorBoard, into a directory of their own in this one",
+        None,
+        metavar="DIR",
+        path=True,
+    )
+    mlflow: str | None = option(
+        "log parameters, epochs, scores and the classifier to this experiment at "
+        "MLFLOW_TRACKING_URI; needs flowerray[mlflow]",
+        None,
+        metavar="EXPERIMENT",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

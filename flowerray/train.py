@@ -30,6 +30,7 @@ from flowerray import (
     novelty,
     scores,
     shards,
+    tracking,
 )
 from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec, fingerprint_of
@@ -81,8 +82,11 @@ def train(settings: TrainSettings) -> TrainSummary:
     }
     if settings.overwrite and out.file("classifier.json").exists():
         shutil.rmtree(out.path)
+    spec, fingerprint = output.run["config"]["base_spec"], fingerprint_of(config)
     if _is_done(out, config):
         say(f"{out} is trained on these features with these settings already")
+        with tracking.started(settings, spec, fingerprint, going_on=True) as trackers:
+            trackers.finished()
         return summary_of(str(out))
     missing = output.missing()
     if missing:
@@ -92,16 +96,24 @@ def train(settings: TrainSettings) -> TrainSummary:
         )
     weights = None
     if settings.recipe == "finetune":
-        spec = BaseSpec.from_dict(output.run["config"]["base_spec"])
-        weights = pretrained.checked(spec, settings.weights, say).arrays
-    with cluster.connection(settings.address):
+        weights = pretrained.checked(BaseSpec.from_dict(spec), settings.weights, say).arrays
+    begun = bool(_Checkpoint(out, fingerprint).history())
+    with (
+        tracking.started(settings, spec, fingerprint, going_on=begun) as trackers,
+        cluster.connection(settings.address),
+    ):
         import ray
 
         resources = cluster.trainer_resources()
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
         messages: Any = fit.remote(output, settings, config, corrected, weights, resources)
-        for message in messages:
-            say(ray.get(message))
+        for reference in messages:
+            message = ray.get(reference)
+            if isinstance(message, str):
+                say(message)
+            else:
+                trackers.epochs(message)
+        trackers.finished()
     return summary_of(str(out))
 
 
@@ -120,8 +132,9 @@ def fit_and_save(
     corrected: dict[str, str | None],
     weights: list[np.ndarray] | None,
     resources: dict[str, float],
-) -> Iterator[str]:
-    """The trainer task: yields a line of progress an epoch, and leaves the classifier."""
+) -> Iterator[str | tracking.History]:
+    """The trainer task: yields a line of progress and the history so far after each epoch, and
+    leaves the classifier."""
     import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         loaded = _load(output, corrected, Path(directory))
@@ -146,6 +159,7 @@ def fit_and_save(
             checkpoint.save(history, model)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             yield f"train: epoch {len(history)}: {shown}"
+            yield history
             if settings.patience and len(history) - _best(history) > settings.patience:
                 break
         if settings.patience and "val_loss" in history[0]:
@@ -221,13 +235,21 @@ class _Checkpoint:
     def __init__(self, out: Folder, config_fingerprint: str) -> None:
         self.out, self.config_fingerprint = out, config_fingerprint
 
-    def load(self) -> tuple[list[dict[str, float]], heads.Progress | None]:
-        """History and model of an earlier run of the same configuration; empty without one."""
+    def history(self) -> list[dict[str, float]]:
+        """The epochs that an earlier run of the same configuration did."""
         try:
             progress = json.loads(self.out.file("checkpoint/progress.json").read_bytes())
-            if progress["config_fingerprint"] != self.config_fingerprint:
-                return [], None
-            history = progress["history"]
+            same = progress["config_fingerprint"] == self.config_fingerprint
+            return progress["history"] if same else []
+        except (OSError, ValueError, KeyError):
+            return []
+
+    def load(self) -> tuple[list[dict[str, float]], heads.Progress | None]:
+        """History and model of an earlier run of the same configuration; empty without one."""
+        history = self.history()
+        if not history:
+            return [], None
+        try:
             head = self.out.file(f"checkpoint/{len(history)}.keras").read_bytes()
             return history, heads.Progress(len(history), open_head(head, compile=True))
         except (OSError, ValueError, KeyError):
