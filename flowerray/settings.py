@@ -62,7 +62,7 @@ def option(
 
 def flag_of(field: dataclasses.Field[Any]) -> str:
     """The option's name on the command line."""
-    return "--" + field.name.replace("_", "-")
+    return field.name if field.metadata["positional"] else "--" + field.name.replace("_", "-")
 
 
 def is_required(field: dataclasses.Field[Any]) -> bool:
