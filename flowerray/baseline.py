@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import flowerray
-from flowerray import catalog, gallery, shards, stores
+from flowerray import catalog, gallery, shards
 from flowerray.bases import PREPARATIONS, base_named
 from flowerray.engines.keras import import_keras
 from flowerray.errors import FlowerrayError
@@ -63,7 +63,6 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
         FlowerrayError: no photographs; no weights or names, neither downloaded nor in a file;
             something else in ``settings.out``.
     """
-    stores.use(settings.access)
     folder = _folder(settings.out)
     uris = _spread(settings.images, settings.limit)
     names = _class_names(settings.class_names)

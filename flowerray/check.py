@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import catalog, photographs, shards, stores
+from flowerray import catalog, photographs, shards
 from flowerray.bases import BaseSpec, base_named
 from flowerray.errors import FlowerrayError
 from flowerray.heads import C
@@ -85,7 +85,6 @@ def check(settings: CheckSettings) -> CheckSummary:
     Raises:
         FlowerrayError: no photographs, unfinished features, an --out that can't be written.
     """
-    stores.use(settings.access)
     labelled = _open(settings)
     files = _read_files(labelled)
     checks, notes = list(settings.checks), list[str]()

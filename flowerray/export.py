@@ -77,7 +77,6 @@ def export(settings: ExportSettings) -> ExportSummary:
             f"{output.folder} lacks {missing} of its {len(output.manifest.shards())} shards: run "
             "the same `flowerray label` again to finish it"
         )
-    stores.use(settings.access)
     out = located(settings.out)
     config = output.run["config"]
     progress = Progress("export", output.manifest.rows)

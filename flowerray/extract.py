@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flowerray import catalog, cluster, inference, precision, shards, stores
+from flowerray import catalog, cluster, inference, precision, shards
 from flowerray import weights as pretrained
 from flowerray.bases import PREPARATIONS, BaseSpec, base_named
 from flowerray.engines import open_engine
@@ -50,7 +50,6 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
 def extract_listed(settings: ExtractSettings, found: Iterable[pa.RecordBatch]) -> ExtractSummary:
     """As `extract`, of the photographs `found` (see ``flowerray.catalog.FOUND``) instead of those
     behind ``settings.images``."""
-    stores.use(settings.access)
     base = base_named(settings.base)
     preparation = settings.preparation or base.preparation
     with cluster.reached(settings.address):

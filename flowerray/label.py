@@ -22,7 +22,6 @@ from flowerray import (
     inference,
     precision,
     shards,
-    stores,
 )
 from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec
@@ -71,7 +70,6 @@ def label(settings: LabelSettings) -> LabelSummary:
         FlowerrayError: no photographs, no such classifier, other weights than the classifier's,
             an output that holds something else, a cluster that can't be reached.
     """
-    stores.use(settings.access)
     trained = classifier.load(settings.classifier)
     recorded = shards.recorded_spec(settings, "labels")
     spec = precision.settled(_asked_of(trained, settings), recorded, settings.device)

@@ -30,6 +30,7 @@ from flowerray import (
     scores,
     shards,
     stores,
+    tracking,
 )
 from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec, fingerprint_of
@@ -69,7 +70,6 @@ def train(settings: TrainSettings) -> TrainSummary:
         FlowerrayError: no features, shards missing or of different makes, classes that can't be
             trained on or validated, or an output that holds something else.
     """
-    stores.use(settings.access)
     out = Folder.at(settings.out)
     output = shards.read_output(settings.features, "features")
     corrected = corrections.read(settings.corrections) if settings.corrections else {}
@@ -84,8 +84,11 @@ def train(settings: TrainSettings) -> TrainSummary:
     if settings.overwrite and out.exists("classifier.json"):
         out.remove("classifier.json")  # first: without it, what is left is no classifier
         out.remove(".")
+    spec, fingerprint = output.run["config"]["base_spec"], fingerprint_of(config)
     if _is_done(out, config):
         say(f"{out} is trained on these features with these settings already")
+        with tracking.started(settings, spec, fingerprint, going_on=True) as trackers:
+            trackers.finished()
         return summary_of(str(out))
     missing = output.missing()
     if missing:
@@ -95,16 +98,24 @@ def train(settings: TrainSettings) -> TrainSummary:
         )
     weights = None
     if settings.recipe == "finetune":
-        spec = BaseSpec.from_dict(output.run["config"]["base_spec"])
-        weights = pretrained.checked(spec, settings.weights, say).arrays
-    with cluster.connection(settings.address):
+        weights = pretrained.checked(BaseSpec.from_dict(spec), settings.weights, say).arrays
+    begun = bool(_Checkpoint(out, fingerprint).history())
+    with (
+        tracking.started(settings, spec, fingerprint, going_on=begun) as trackers,
+        cluster.connection(settings.address),
+    ):
         import ray
 
         resources = cluster.trainer_resources()
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
         messages: Any = fit.remote(output, settings, config, corrected, weights, resources)
-        for message in messages:
-            say(ray.get(message))
+        for reference in messages:
+            message = ray.get(reference)
+            if isinstance(message, str):
+                say(message)
+            else:
+                trackers.epochs(message)
+        trackers.finished()
     return summary_of(str(out))
 
 
@@ -123,8 +134,9 @@ def fit_and_save(
     corrected: dict[str, str | None],
     weights: list[np.ndarray] | None,
     resources: dict[str, float],
-) -> Iterator[str]:
-    """The trainer task: yields a line of progress an epoch, and leaves the classifier."""
+) -> Iterator[str | tracking.History]:
+    """The trainer task: yields a line of progress and the history so far after each epoch, and
+    leaves the classifier."""
     stores.use(settings.access)
     import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
@@ -150,6 +162,7 @@ def fit_and_save(
             checkpoint.save(history, model)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             yield f"train: epoch {len(history)}: {shown}"
+            yield history
             if _is_over(history, settings.patience):
                 break
         if settings.patience and "val_loss" in history[0]:
@@ -230,13 +243,21 @@ class _Checkpoint:
     def __init__(self, out: Folder, config_fingerprint: str) -> None:
         self.out, self.config_fingerprint = out, config_fingerprint
 
-    def load(self) -> tuple[list[dict[str, float]], heads.Progress | None]:
-        """History and model of an earlier run of the same configuration; empty without one."""
+    def history(self) -> list[dict[str, float]]:
+        """The epochs that an earlier run of the same configuration did."""
         try:
             progress = json.loads(self.out.read("checkpoint/progress.json"))
-            if progress["config_fingerprint"] != self.config_fingerprint:
-                return [], None
-            history = progress["history"]
+            same = progress["config_fingerprint"] == self.config_fingerprint
+            return progress["history"] if same else []
+        except (OSError, ValueError, KeyError):
+            return []
+
+    def load(self) -> tuple[list[dict[str, float]], heads.Progress | None]:
+        """History and model of an earlier run of the same configuration; empty without one."""
+        history = self.history()
+        if not history:
+            return [], None
+        try:
             head = self.out.read(f"checkpoint/{len(history)}.keras")
             return history, heads.Progress(len(history), open_head(head, compile=True))
         except (OSError, ValueError, KeyError):

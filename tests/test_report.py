@@ -13,14 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowerray import (
-    ExtractSettings,
-    LabelSettings,
-    ReportSettings,
-    TrainSettings,
-    classifier,
-    shards,
-)
+from flowerray import classifier, shards
 from flowerray.cli import main
 from flowerray.errors import FlowerrayError
 from flowerray.extract import extract
@@ -28,6 +21,7 @@ from flowerray.label import label
 from flowerray.report import report
 from flowerray.report.classifier_page import _curve, _reaches
 from flowerray.report.labels_page import _Budget, _sheets, _Tally
+from flowerray.settings import ExtractSettings, LabelSettings, ReportSettings, TrainSettings
 from flowerray.train import train
 
 # A slash ends a name, so the second lies in a folder "<"; a page that is not careful runs it.

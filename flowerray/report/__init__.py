@@ -33,7 +33,6 @@ def report(settings: ReportSettings) -> ReportSummary:
     """
     from flowerray.report import classifier_page, labels_page
 
-    stores.use(settings.access)
     source, out = Folder.at(settings.source), located(settings.out)
     _check_out(out)
     there = source.names(".")
