@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import random
 import re
 import shutil
@@ -256,6 +257,51 @@ def memory(bench: Bench, repeats: int) -> list[str]:
     ]
 
 
+def stores(bench: Bench, repeats: int) -> list[str]:
+    """Photographs and features in a bucket, against local files."""
+    address = "http://127.0.0.1:9901"
+    troubles = {"errors": 0.05, "latency": 0.02}
+    script = [sys.executable, HERE.parent / "tests" / "s3_server.py", "9901"]
+    options = [str(part) for name, value in troubles.items() for part in (f"--{name}", value)]
+    os.environ |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    os.environ |= {"AWS_ENDPOINT_URL": address, "AWS_REGION": "us-east-1"}
+    server = subprocess.Popen([*script, *options])
+    try:
+        import boto3
+        from botocore.config import Config
+
+        retries = Config(retries={"max_attempts": 10, "mode": "standard"})
+        time.sleep(5)
+        client = boto3.client("s3", config=retries)
+        client.create_bucket(Bucket="bench")
+        for file in bench.chosen.glob("*/*"):
+            key = f"photographs/{file.parent.name}/{file.name}"
+            client.put_object(Bucket="bench", Key=key, Body=file.read_bytes())
+
+        def rate(images: object, out: object) -> float:
+            told = watch("extract", images, "--out", out, "--overwrite").told
+            return told["computed"] / told["seconds"]
+
+        rates = in_turn(
+            {
+                "local": lambda: rate(bench.chosen, bench.work / "features"),
+                "s3": lambda: rate("s3://bench/photographs", "s3://bench/features"),
+            },
+            repeats,
+        )
+    finally:
+        server.kill()
+    return [
+        "### Object stores",
+        "",
+        "Photographs and features in a bucket of an S3 server on the same two cores (moto's), "
+        f"which takes {troubles['latency'] * 1000:.0f} ms longer for each request and answers "
+        f"{troubles['errors']:.0%} of them with 503: {rates['s3']:.2f} photographs a second at "
+        f"default settings, {rates['s3'] / rates['local']:.2f} of the {rates['local']:.2f} from "
+        "and to local files.",
+    ]
+
+
 def storage(bench: Bench, repeats: int) -> list[str]:
     """Bytes a photograph, and how fast features are read."""
     lines = ["### Storage", "", "| features | bytes each | read, a second |", "|---|---|---|"]
@@ -338,7 +384,7 @@ def scaled_decoding(files: list[Path]) -> tuple[float, float]:
 
 SECTIONS = {
     section.__name__: section
-    for section in (throughput, scaling, ceiling, startup, memory, storage, accuracy)
+    for section in (throughput, scaling, ceiling, startup, memory, stores, storage, accuracy)
 }
 
 if __name__ == "__main__":
