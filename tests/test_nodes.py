@@ -154,7 +154,7 @@ def pile(tmp_path_factory):
         pixels = chance.integers(0, 256, (6, 6, 3), np.uint8)
         Image.fromarray(pixels).resize((64, 48)).save(directory / f"{i:05d}.jpg")
     (directory / "empty.jpg").touch()
-    for name in ("text.jpg", "00500b.jpg"):
+    for name in ("text.jpg", "00000b.jpg"):
         (directory / name).write_text("no picture")
     return directory
 
