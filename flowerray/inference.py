@@ -144,6 +144,7 @@ def _reports(
         ray_remote_args_fn=_resources_of_each(plan) if len(plan.groups) > 1 else None,
         fn_constructor_args=(output, work, ray.put(model), plan, settings, what),
     )
+    reports.set_name(f"flowerray-{what}")  # in Ray's dashboard and its own metrics
     yield from reports.iter_rows()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flowerray import cluster
 from flowerray.errors import FlowerrayError
+from flowerray.storage import whole_file
 
 SECONDS_TO_APPEAR = 2.0  # of a new file, on a file system that a node caches
 
@@ -23,7 +24,7 @@ def check(directory: Path | None, photographs: Sequence[str | bytes]) -> None:
     the driver doesn't see are left out.
 
     Raises:
-        FlowerrayError: some node doesn't.
+        FlowerrayError: some node doesn't, or the driver can't write there.
     """
     import ray
 
@@ -33,15 +34,16 @@ def check(directory: Path | None, photographs: Sequence[str | bytes]) -> None:
         return
     token = directory / f"tmp/seen-{uuid.uuid4().hex[:12]}" if directory else None
     if token:
-        token.parent.mkdir(parents=True, exist_ok=True)
-        token.touch()
+        with whole_file(token):
+            pass
     try:
         found = cluster.on_each_node(lambda: _seen_here(token, there))
         refused = {}
         for node, (answer, reason) in found.items():
             if answer:
                 reason = reason or ("" if _appears(answer) else f"writes to another {directory}")
-                answer.unlink(missing_ok=True)
+                with suppress(OSError):
+                    answer.unlink()
             if reason:
                 refused[node.address] = reason
     finally:

@@ -60,42 +60,35 @@ class Nodes:
             "RAY_metrics_report_interval_ms": "1000",
             "RAY_health_check_period_ms": "1000",
         }
+        self.directory, self.ports, self.processes = directory, {}, {}
+
+    def begin(self):
         port = free_port()
         self.address = f"127.0.0.1:{port}"
-        self.ports, self.processes, self.log = {}, {}, directory / "ray.log"
         options = [f"--temp-dir={RAY_DIRECTORY}", "--include-dashboard=false"]
         self.start("head", "--head", f"--port={port}", "--num-cpus=0", *options)
-        self.wait_for_cpus(0)
+
+    def join(self, name, prefix=()):
+        self.start(name, f"--address={self.address}", "--num-cpus=1", prefix=prefix)
 
     def start(self, name, *options, prefix=()):
+        """One at a time: on one machine, two that start at once may get in each other's way."""
         self.ports[name] = free_port()
         options = [*options, f"--metrics-export-port={self.ports[name]}"]
-        with open(self.log, "ab") as log:
-            self.processes[name] = subprocess.Popen(
+        log = self.directory / f"{name}.log"
+        with open(log, "wb") as stream:
+            process = self.processes[name] = subprocess.Popen(
                 [*prefix, RAY, "start", "--block", "--object-store-memory=100000000", *options],
                 env=self.environment,
-                stdout=log,
-                stderr=log,
+                stdout=stream,
+                stderr=stream,
                 start_new_session=True,
             )
-
-    def join(self, *names, prefix=()):
-        for name in names:
-            self.start(name, f"--address={self.address}", "--num-cpus=1", prefix=prefix)
-        self.wait_for_cpus(len(self.processes) - 1)
-
-    def wait_for_cpus(self, count):
         deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            done = subprocess.run(
-                [RAY, "status", "--address", self.address],
-                capture_output=True,
-                text=True,
-                env=self.environment,
-            )
-            if f"/{count}.0 CPU" in done.stdout or (not count and done.returncode == 0):
-                return
-        raise RuntimeError(f"no {count} nodes: {done.stdout} {done.stderr}")
+        while "Ray runtime started" not in log.read_text():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{name} did not come up: {log.read_text()}")
+            time.sleep(0.1)
 
     def kill(self, name):
         process = self.processes.pop(name)
@@ -138,7 +131,9 @@ def free_port():
 def nodes(tmp_path_factory):
     there = Nodes(tmp_path_factory.mktemp("nodes"))
     try:
-        there.join("one", "two")
+        there.begin()
+        there.join("one")
+        there.join("two")
         yield there
     finally:
         for name in list(there.processes):
@@ -154,7 +149,7 @@ def pile(tmp_path_factory):
         pixels = chance.integers(0, 256, (6, 6, 3), np.uint8)
         Image.fromarray(pixels).resize((64, 48)).save(directory / f"{i:05d}.jpg")
     (directory / "empty.jpg").touch()
-    for name in ("text.jpg", "00500b.jpg"):
+    for name in ("text.jpg", "00000b.jpg"):
         (directory / name).write_text("no picture")
     return directory
 
