@@ -35,7 +35,7 @@ def test_the_package_and_its_data_are_in(built, kind):
 
 
 def test_the_demo_of_the_readme_runs_from_the_wheel_alone(built, empty_environment, tmp_path):
-    python = empty_environment("alone", "openvino", "nncf")
+    python = empty_environment("alone")
     (wheel,) = built.glob("*.whl")
     shutil.copy(wheel, tmp_path)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
