@@ -5,7 +5,7 @@ READY := .venv/ready
 DEMO ?= demo
 PHOTOGRAPHS ?= flower_photos
 
-.PHONY: help demo test bench lint chaos clean
+.PHONY: help demo test bench docs lint stubs chaos clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,15 +28,22 @@ bench: $(READY)  ## flowerray and what users would run instead, into docs/benchm
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt daft
 	$(BIN)/python benchmarks/speed.py $(PHOTOGRAPHS) --work $(DEMO)/bench
 
+docs: $(READY)  ## docs/commands.md from --help, docs/images from the sample set; needs Chromium
+	$(BIN)/python docs/commands.py
+	$(BIN)/python docs/pictures.py
+
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+stubs: $(READY)  ## write flowerray/__init__.pyi, the calls' signatures, from the settings
+	$(BIN)/python -c "from flowerray.api import stub; print(stub(), end='')" > flowerray/__init__.pyi
 
 clean:  ## remove the environment and the demo's results
 	rm -rf .venv $(DEMO)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint,openvino]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint,openvino,mlflow]'
 	touch $@

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from flowerray import cluster, extract
+from flowerray import cluster
 from flowerray.bases import BaseSpec
+from flowerray.extract import FeatureWork, extract
 from flowerray.settings import ExtractSettings
 
 
-class TimedWork(extract.FeatureWork):
+class TimedWork(FeatureWork):
     """Notes when an actor began to load the model, and when it had."""
 
     notes = ""
@@ -46,9 +47,9 @@ def main(images: str, out: str, commanded: str) -> None:
         marks.append(time.time())
 
     cluster._connect = timed_connect
-    extract.FeatureWork = TimedWork  # type: ignore[misc]
+    sys.modules["flowerray.extract"].FeatureWork = TimedWork  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as TimedWork.notes:
-        extract.extract(ExtractSettings(images=images, out=out, shard_size=8))
+        extract(ExtractSettings(images=images, out=out, shard_size=8))
         first = min(file.name for file in Path(TimedWork.notes).iterdir())
     marks += map(float, first.split())
     marks.append(min(file.stat().st_mtime for file in Path(out, "shards").iterdir()))

@@ -6,40 +6,27 @@ classifier's head on them, :func:`label` labels any number of photographs with t
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+import sys
+from types import ModuleType
 
-from flowerray.errors import FlowerrayError, UsageError
-from flowerray.settings import (
-    BaselineSettings,
-    CheckSettings,
-    ExportSettings,
-    ExtractSettings,
-    LabelSettings,
-    ReportSettings,
-    TrainSettings,
+from flowerray.api import (
+    CALLS,
+    baseline,
+    check,
+    evaluate,
+    export,
+    extract,
+    label,
+    report,
+    run,
+    train,
+    verify,
 )
-
-if TYPE_CHECKING:
-    from flowerray.baseline import baseline as baseline
-    from flowerray.check import check as check
-    from flowerray.evaluate import evaluate as evaluate
-    from flowerray.export import export as export
-    from flowerray.extract import extract as extract
-    from flowerray.label import label as label
-    from flowerray.report import report as report
-    from flowerray.train import train as train
+from flowerray.errors import FlowerrayError, UsageError
 
 __version__ = "0.1.0"
 __all__ = [
-    "BaselineSettings",
-    "CheckSettings",
-    "ExportSettings",
-    "ExtractSettings",
     "FlowerrayError",
-    "LabelSettings",
-    "ReportSettings",
-    "TrainSettings",
     "UsageError",
     "baseline",
     "check",
@@ -48,17 +35,17 @@ __all__ = [
     "extract",
     "label",
     "report",
+    "run",
     "train",
+    "verify",
 ]
 
-_CALLS = ("baseline", "check", "evaluate", "export", "extract", "label", "report", "train")
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        # Python would put the module flowerray/label.py, once imported, where the call label is.
+        if not (name in CALLS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
 
 
-def __getattr__(name: str) -> object:
-    # The jobs import Ray and Arrow; `import flowerray` alone stays instant.
-    if name in _CALLS:
-        # All at once: loading a module puts it where its function is to be.
-        modules = {call: import_module(f"flowerray.{call}") for call in _CALLS}
-        globals().update({call: getattr(module, call) for call, module in modules.items()})
-        return globals()[name]
-    raise AttributeError(f"module 'flowerray' has no attribute {name!r}")
+sys.modules[__name__].__class__ = _Package

@@ -81,14 +81,14 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
         pq.write_table(pa.Table.from_pylist(rows, schema), stream, compression="zstd")
     title = f"VGG16, {source}: its own {CLASSES:,} classes, the first {settings.top_k}"
     folder.write("baseline.png", gallery.draw([(r["uri"], _caption(r)) for r in rows], title))
-    folder.clear("tmp")
+    folder.remove("tmp")
     rejected = Counter(row["error"] for row in rows if row["error"] is not None)
     return BaselineSummary(str(folder), len(rows), dict(rejected.most_common()), rows)
 
 
 def _folder(out: str) -> Folder:
     folder = Folder.at(out)
-    if folder.path.exists() and not folder.path.is_dir():
+    if folder.is_local and os.path.isfile(folder.uri):
         raise FlowerrayError(f"{folder} is a file: choose another --out")
     others = folder.names(".") - {"baseline.parquet", "baseline.png", "tmp"}
     if others:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
 
+from flowerray import stores
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.photographs import local_uri
 from flowerray.settings import ExtractSettings
 from flowerray.storage import Folder
+from flowerray.stores import is_remote, local_uri
 
 # One photograph as it is found; the manifest adds image_id, the row's number.
 FOUND = pa.schema(
@@ -109,17 +112,22 @@ def photographs_to_extract(settings: ExtractSettings) -> Iterator[pa.RecordBatch
     Raises:
         FlowerrayError: nothing is found, or the classes or their split can't be trained on.
     """
-    source = os.path.expanduser(settings.images)
-    if os.path.isdir(source):
-        found, root = _class_folders(os.path.abspath(source)), os.path.abspath(source)
-        if found is None:
-            yield from photographs_to_label(settings.images)
-            return
+    found: Iterable[pa.RecordBatch] | None
+    if is_remote(settings.images):
+        root = settings.images.rstrip("/")
+        if _is_named_by_a_file(root) or _is_glob(root):
+            found, root = photographs_to_label(root), root.rpartition("/")[0]
+        else:
+            found = _remote_class_folders(root)
     else:
-        found, root = (
-            photographs_to_label(settings.images),
-            os.path.dirname(os.path.abspath(source)),
-        )
+        root = os.path.abspath(os.path.expanduser(settings.images))
+        if os.path.isdir(root):
+            found = _class_folders(root)
+        else:
+            found, root = photographs_to_label(settings.images), os.path.dirname(root)
+    if found is None:
+        yield from photographs_to_label(settings.images)
+        return
     # Drawing a split needs all labels at once: a labelled set is small beside the pile.
     table = pa.Table.from_batches(found, FOUND)
     if table["label"].null_count < len(table):
@@ -128,16 +136,19 @@ def photographs_to_extract(settings: ExtractSettings) -> Iterator[pa.RecordBatch
 
 
 def photographs_to_label(source: str) -> Iterator[pa.RecordBatch]:
-    """Every file behind `source`: a directory, glob, list or table. Directories are streamed.
+    """Every file behind `source`: a directory, glob, list or table, here or in a store. Directories
+    are streamed.
 
     Raises:
         FlowerrayError: there is no such thing, or it holds no photographs.
     """
     path = os.path.expanduser(source)
-    if os.path.isdir(path):
+    if is_remote(source):
+        batches = _remote(source)
+    elif os.path.isdir(path):
         batches = _files_below(os.path.abspath(path))
     elif os.path.isfile(path):
-        batches = _listed_in(Path(os.path.abspath(path)))
+        batches = _listed_in(os.path.abspath(path))
     elif glob.has_magic(path):
         batches = _batches_of_paths(sorted(glob.iglob(path, recursive=True)))
     else:
@@ -184,7 +195,7 @@ def read_shard(folder: Folder, manifest: Manifest, shard: Shard) -> pa.Table:
     while row < end:
         offset = (row - listing.first_row) % ROWS_A_PART
         rows = min(end - row, ROWS_A_PART - offset)
-        file = pq.ParquetFile(folder.file(f"manifest/{row - offset:012d}.parquet"))
+        file = pq.ParquetFile(folder.open(f"manifest/{row - offset:012d}.parquet"))
         groups = range(offset // ROWS_A_GROUP, (offset + rows - 1) // ROWS_A_GROUP + 1)
         table = file.read_row_groups(list(groups))
         tables.append(table.slice(offset - groups[0] * ROWS_A_GROUP, rows))
@@ -195,7 +206,7 @@ def read_shard(folder: Folder, manifest: Manifest, shard: Shard) -> pa.Table:
 def uris_of(folder: Folder, manifest: Manifest) -> pa.ChunkedArray:
     """The uris of all manifest rows."""
     tables = [
-        pq.read_table(folder.file(f"manifest/{start:012d}.parquet"), columns=["uri"])
+        pq.read_table(folder.open(f"manifest/{start:012d}.parquet"), columns=["uri"])
         for listing in manifest.listings
         for start in range(listing.first_row, listing.end, ROWS_A_PART)
     ]
@@ -205,7 +216,7 @@ def uris_of(folder: Folder, manifest: Manifest) -> pa.ChunkedArray:
 def rows_without(folder: Folder, directory: str, uris: pa.ChunkedArray) -> Iterator[pa.RecordBatch]:
     """The photographs listed in `directory` of `folder` whose uri is none of `uris`, as FOUND."""
     for name in sorted(folder.names(directory)):
-        table = pq.read_table(folder.file(f"{directory}/{name}"), columns=FOUND.names)
+        table = pq.read_table(folder.open(f"{directory}/{name}"), columns=FOUND.names)
         new = table.filter(pc.invert(pc.is_in(table["uri"], value_set=uris)))
         yield from new.cast(FOUND).to_batches()
 
@@ -332,20 +343,26 @@ def _class_folders(root: str) -> Iterator[pa.RecordBatch] | None:
     top = _subdirectories(root)
     if not top:
         return None
-    splits = {folder: SPLIT_FOLDERS[folder] for folder in top if folder in SPLIT_FOLDERS}
-    if not splits:
+    splits = _splits_in(root, top)
+    if splits is None:
         return _classes_in(root, None)
-    if set(splits.values()) != {"train", "valid"}:
-        there = next(iter(splits))
-        raise FlowerrayError(
-            f"{root} has {there}/ but not both train/ and valid/; "
-            f"give {root}/{there} itself to have a split drawn"
-        )
     return (
         batch
         for folder, split in splits.items()
         for batch in _classes_in(os.path.join(root, folder), split)
     )
+
+
+def _splits_in(root: str, folders: list[str]) -> dict[str, str] | None:
+    """The split that each of the `folders` of `root` stands for; None where they are classes."""
+    splits = {folder: SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS}
+    if splits and set(splits.values()) != {"train", "valid"}:
+        there = next(iter(splits))
+        raise FlowerrayError(
+            f"{root} has {there}/ but not both train/ and valid/; "
+            f"give {root}/{there} itself to have a split drawn"
+        )
+    return splits or None
 
 
 def _classes_in(root: str, split: str | None) -> Iterator[pa.RecordBatch]:
@@ -364,44 +381,112 @@ def _subdirectories(root: str) -> list[str]:
     return sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
 
 
-def _listed_in(path: Path) -> Iterator[pa.RecordBatch]:
+def _remote(source: str) -> Iterator[pa.RecordBatch]:
+    """The photographs behind `source` in a store."""
+    source = source.rstrip("/")
+    try:
+        if _is_glob(source):
+            matches = re.compile(glob_translate(source)).match
+            above = source[: re.search(r"[*?\[]", source).start()].rpartition("/")[0]  # type: ignore[union-attr]
+            for batch in _remote_files(above):
+                yield batch.filter(pa.array([bool(matches(u)) for u in batch["uri"].to_pylist()]))
+        elif _is_named_by_a_file(source):
+            yield from _listed_in(source)
+        else:
+            yield from _remote_files(source)
+    except OSError as error:
+        raise FlowerrayError(f"can't list {source}: {error}") from None
+
+
+def _is_glob(uri: str) -> bool:
+    return stores.scheme_of(uri) not in stores.WEB_SCHEMES and glob.has_magic(uri)
+
+
+def _is_named_by_a_file(uri: str) -> bool:
+    return os.path.splitext(uri)[1].lower() in (".txt", ".csv", ".parquet", ".pq")
+
+
+def _remote_files(root: str) -> Iterator[pa.RecordBatch]:
+    """All files below `root` in a store, hidden ones aside, in the store's order."""
+    for page in stores.source_at(root).files(root):
+        shown = [(uri, size) for uri, size in page if "/." not in uri[len(root) :]]
+        yield _batch([uri for uri, _ in shown], [size for _, size in shown])
+
+
+def _remote_class_folders(root: str) -> Iterator[pa.RecordBatch] | None:
+    """As `_class_folders`, of a store, in the order that a local directory has."""
+    try:
+        found = pa.Table.from_batches(_remote_files(root), FOUND)
+    except OSError as error:
+        raise FlowerrayError(f"can't list {root}: {error}") from None
+    if not len(found):
+        raise FlowerrayError(f"no photographs found in {root}")
+    files = []
+    for uri, size in zip(found["uri"].to_pylist(), found["size"].to_pylist(), strict=True):
+        *folders, name = uri[len(root) + 1 :].split("/")
+        files.append(([*((1, folder) for folder in folders), (0, name)], uri, size))
+    files.sort()
+    top = sorted({path[0][1] for path, _, _ in files if len(path) > 1})
+    if not top:
+        return None
+    splits = _splits_in(root, top)
+    groups: dict[tuple[str, str | None], list[tuple[str, int | None]]] = {}
+    for path, uri, size in files:
+        names = [name for _, name in path]
+        if splits is None:
+            below, split = names, None
+        else:
+            below, split = names[1:], splits.get(names[0])
+        if len(below) > 1 and (splits is None or split):
+            groups.setdefault((below[0], split), []).append((uri, size))
+    return (
+        _batch([uri for uri, _ in rows], [size for _, size in rows], name, split)
+        for (name, split), rows in groups.items()
+    )
+
+
+def _listed_in(path: str) -> Iterator[pa.RecordBatch]:
     """The photographs that a .txt list, or a .csv or .parquet table with a uri column, names.
 
     Relative names count from the file's own directory.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".txt":
-        with open(path, encoding="utf-8") as lines:
-            yield from _batches_of_paths(
-                _absolute(line.rstrip("\n"), path.parent) for line in lines if line.strip()
-            )
-        return
+    folder, suffix = path.rpartition("/")[0], os.path.splitext(path)[1].lower()
+    if suffix not in (".txt", ".csv", ".parquet", ".pq"):
+        raise UsageError(
+            f"{path} is a file: give a directory, a glob, a .txt list, a .csv or .parquet table"
+        )
     try:
+        opened = stores.source_at(path).open(path)
+    except FileNotFoundError:
+        raise FlowerrayError(f"no photographs at {path}: no such file") from None
+    try:
+        if suffix == ".txt":
+            lines = io.TextIOWrapper(io.BufferedReader(opened), encoding="utf-8")
+            yield from _batches_of_paths(
+                _absolute(line.rstrip("\n"), folder) for line in lines if line.strip()
+            )
+            return
         if suffix == ".csv":
             batches: Iterable[pa.RecordBatch] = pyarrow.csv.open_csv(
-                path,
+                opened,
                 convert_options=pyarrow.csv.ConvertOptions(
                     column_types={f.name: f.type for f in FOUND}, strings_can_be_null=True
                 ),
             )
-        elif suffix in (".parquet", ".pq"):
-            batches = pq.ParquetFile(path).iter_batches(batch_size=ROWS_A_GROUP)
         else:
-            raise UsageError(
-                f"{path} is a file: give a directory, a glob, a .txt list, a .csv or .parquet table"
-            )
+            batches = pq.ParquetFile(opened).iter_batches(batch_size=ROWS_A_GROUP)
         for batch in batches:
-            yield _as_found(batch, path)
+            yield _as_found(batch, path, folder)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise FlowerrayError(f"can't read {path}: {str(error).partition(chr(10))[0]}") from None
 
 
-def _as_found(batch: pa.RecordBatch, table_path: Path) -> pa.RecordBatch:
+def _as_found(batch: pa.RecordBatch, table_path: str, folder: str) -> pa.RecordBatch:
     if "uri" not in batch.schema.names:
         raise FlowerrayError(
             f"{table_path} has no uri column: rename one of {', '.join(batch.schema.names)} to uri"
         )
-    uris = pa.array([_absolute(u, table_path.parent) for u in batch["uri"].to_pylist() if u])
+    uris = pa.array([_absolute(u, folder) for u in batch["uri"].to_pylist() if u], pa.string())
     if len(uris) < len(batch):
         raise FlowerrayError(f"{table_path} has a row without a uri: fill or remove it")
     columns = [uris]
@@ -416,14 +501,14 @@ def _as_found(batch: pa.RecordBatch, table_path: Path) -> pa.RecordBatch:
     return pa.record_batch(columns, FOUND)
 
 
-def _absolute(uri: str, folder: Path) -> str:
-    return uri if "://" in uri else str(folder / uri)
+def _absolute(uri: str, folder: str) -> str:
+    return uri if "://" in uri or uri.startswith("/") else f"{folder}/{uri}"
 
 
 def _batches_of_paths(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
     uris: list[str] = []
     for path in paths:
-        if not os.path.isdir(path):
+        if "://" in path or not os.path.isdir(path):
             uris.append(path if "://" in path else os.path.abspath(path))
         if len(uris) == ROWS_A_GROUP:
             yield _batch(uris, [None] * len(uris))

@@ -10,12 +10,10 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +27,7 @@ from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress, say
 from flowerray.settings import CheckSettings, ExtractSettings
 from flowerray.shards import Output
+from flowerray.storage import Folder, whole_file
 
 # pHash of 16x16 frequencies. Measured on 1,650 photographs of three flowers: copies of 200 of
 # them, at a fifth to one and a half times the size and JPEG quality 30 to 90, differ in at most 12
@@ -151,12 +150,13 @@ class _Labelled:
 
 
 def _open(settings: CheckSettings) -> _Labelled:
-    source = os.path.expanduser(settings.source)
-    if not os.path.isfile(os.path.join(source, "run.json")):
+    try:
+        Folder.at(settings.source).read("run.json")
+    except (FileNotFoundError, NotADirectoryError):
         batches = catalog.photographs_to_extract(ExtractSettings(images=settings.source, out=""))
         found = pa.Table.from_batches(batches, catalog.FOUND)
         return _labelled(found, [None] * len(found), base_named("vgg16").input_size)
-    output = shards.read_output(source, "features")
+    output = shards.read_output(settings.source, "features")
     missing = output.missing()
     if missing:
         raise FlowerrayError(
@@ -476,9 +476,5 @@ def _write_csv(findings: list[Finding], path: str) -> None:
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(vars(finding) for finding in findings)
-    try:
-        Path(path).expanduser().write_text(text.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise FlowerrayError(
-            f"can't write {path}: {error.strerror}; choose another --out"
-        ) from None
+    with whole_file(path) as stream:
+        stream.write(text.getvalue().encode())

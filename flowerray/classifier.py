@@ -13,11 +13,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError
+from flowerray.storage import Folder
 
 FORMAT = 2
 EVIDENCE = pa.schema(
@@ -78,10 +79,10 @@ def load(directory: str) -> Classifier:
     Raises:
         FlowerrayError: there is none, it is damaged, or its head holds what no recipe makes.
     """
-    path = Path(directory).expanduser()
+    folder = Folder.at(directory)
     try:
-        about = json.loads((path / "classifier.json").read_bytes())
-        head = (path / "head.keras").read_bytes()
+        about = json.loads(folder.read("classifier.json"))
+        head = folder.read("head.keras")
     except (FileNotFoundError, NotADirectoryError):
         raise FlowerrayError(
             f"no classifier in {directory}: give the --out of `flowerray train`"
@@ -116,19 +117,22 @@ def evidence(directory: str) -> pa.Table:
     Raises:
         FlowerrayError: it can't be read.
     """
-    file = Path(directory).expanduser() / "evidence.parquet"
+    folder = Folder.at(directory)
     try:
-        return pq.read_table(file, schema=EVIDENCE)
+        return pq.read_table(folder.open("evidence.parquet"), schema=EVIDENCE)
     except (OSError, pa.ArrowException) as error:
-        raise FlowerrayError(f"{file} can't be read: {error}; train again") from None
+        reason = str(error).partition("\n")[0]
+        file = folder.file("evidence.parquet")
+        raise FlowerrayError(f"{file} can't be read: {reason}; train again") from None
 
 
 def head_bytes(model: Any) -> bytes:
     """`model` in Keras' own format, with its optimizer's state if it has one."""
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "head.keras"
-        model.save(path)
-        return path.read_bytes()
+        file = os.path.join(directory, "head.keras")
+        model.save(file)
+        with open(file, "rb") as stream:
+            return stream.read()
 
 
 def _check_layers(directory: str, head: bytes) -> None:

@@ -11,20 +11,19 @@ import json
 import os
 import signal
 import sys
-import types
-import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowerray import __version__
+from flowerray import __version__, api, config
 from flowerray.errors import FlowerrayError
 from flowerray.settings import (
     CHECKS,
     BaselineSettings,
     CheckSettings,
     ClusterSettings,
+    CommandSettings,
     EvaluateSettings,
     ExportSettings,
     ExtractSettings,
@@ -37,6 +36,9 @@ from flowerray.settings import (
     TrainSettings,
     VerifySettings,
     WeightsSettings,
+    flag_of,
+    kinds_of,
+    option,
 )
 
 
@@ -49,66 +51,6 @@ class Command:
     run: Callable[[Any], Any]
     text: Callable[[Any], str]
     examples: tuple[str, ...]
-
-
-def _extract(settings: ExtractSettings) -> Any:
-    from flowerray.extract import extract
-
-    return extract(settings)
-
-
-def _train(settings: TrainSettings) -> Any:
-    from flowerray.train import train
-
-    return train(settings)
-
-
-def _label(settings: LabelSettings) -> Any:
-    from flowerray.label import label
-
-    return label(settings)
-
-
-def _run(settings: RunSettings) -> Any:
-    from flowerray.run import run
-
-    return run(settings)
-
-
-def _evaluate(settings: EvaluateSettings) -> Any:
-    from flowerray.evaluate import evaluate
-
-    return evaluate(settings.labels, settings.truth)
-
-
-def _verify(settings: VerifySettings) -> Any:
-    from flowerray.verify import verify
-
-    return verify(settings.out)
-
-
-def _check(settings: CheckSettings) -> Any:
-    from flowerray.check import check
-
-    return check(settings)
-
-
-def _report(settings: ReportSettings) -> Any:
-    from flowerray.report import report
-
-    return report(settings)
-
-
-def _export(settings: ExportSettings) -> Any:
-    from flowerray.export import export
-
-    return export(settings)
-
-
-def _baseline(settings: BaselineSettings) -> Any:
-    from flowerray.baseline import baseline
-
-    return baseline(settings)
 
 
 def _sample(settings: SampleSettings) -> Any:
@@ -322,11 +264,11 @@ def _bases_text(done: Any) -> str:
     return "\n".join(lines)
 
 
-COMMANDS: dict[str, Command] = {
+JOBS: dict[str, Command] = {
     "extract": Command(
         "turn labelled photographs into features",
         ExtractSettings,
-        _extract,
+        api.extract,
         _extract_text,
         (
             "flowerray extract flower_photos --out features",
@@ -337,7 +279,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command(
         "fit a classifier's head on features",
         TrainSettings,
-        _train,
+        api.train,
         _train_text,
         (
             "flowerray train features --out classifier",
@@ -347,7 +289,7 @@ COMMANDS: dict[str, Command] = {
     "label": Command(
         "label photographs with a classifier",
         LabelSettings,
-        _label,
+        api.label,
         _label_text,
         (
             "flowerray label pile --classifier classifier --out labels",
@@ -358,14 +300,14 @@ COMMANDS: dict[str, Command] = {
     "run": Command(
         "extract, train and label in one go",
         RunSettings,
-        _run,
+        api.run,
         _run_text,
         ("flowerray run flower_photos pile --out results",),
     ),
     "evaluate": Command(
         "score labels against a truth",
         EvaluateSettings,
-        _evaluate,
+        api.evaluate,
         _evaluate_text,
         (
             "flowerray evaluate labels --truth truth.csv",
@@ -375,14 +317,14 @@ COMMANDS: dict[str, Command] = {
     "verify": Command(
         "check that an output has every photograph once",
         VerifySettings,
-        _verify,
+        api.verify,
         _verify_text,
         ("flowerray verify labels", "flowerray verify features --json"),
     ),
     "check": Command(
         "find copies, leakage, wrong labels and odd files in a labelled set",
         CheckSettings,
-        _check,
+        api.check,
         _check_text,
         (
             "flowerray check flower_photos",
@@ -393,7 +335,7 @@ COMMANDS: dict[str, Command] = {
     "report": Command(
         "make one HTML page of a classifier or of labels, to look at and to correct labels on",
         ReportSettings,
-        _report,
+        api.report,
         _report_text,
         (
             "flowerray report classifier --out classifier.html",
@@ -404,7 +346,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         "write labels for other tools: tables, Label Studio, FiftyOne, class folders",
         ExportSettings,
-        _export,
+        api.export,
         _export_text,
         (
             "flowerray export labels --format csv --out labels.csv",
@@ -416,7 +358,7 @@ COMMANDS: dict[str, Command] = {
     "baseline": Command(
         "show what VGG16 as published says of photographs, in ImageNet's classes",
         BaselineSettings,
-        _baseline,
+        api.baseline,
         _baseline_text,
         (
             "flowerray baseline flower_photos --out baseline",
@@ -467,8 +409,60 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+@dataclass(frozen=True, kw_only=True)
+class ConfigSettings(Settings):
+    """Settings of `flowerray config`."""
+
+    name: str = option(
+        f"one of {', '.join(JOBS)}", positional=True, choices=tuple(JOBS), metavar="COMMAND"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionSettings(Settings):
+    """Settings of `flowerray completion`."""
+
+    shell: str = option("bash, zsh or fish", positional=True, choices=("bash", "zsh", "fish"))
+
+
+def _config(settings: ConfigSettings) -> str:
+    return config.template(settings.name, JOBS[settings.name].settings, CommandSettings)
+
+
+def _completion(settings: CompletionSettings) -> str:
+    import shtab
+
+    return shtab.complete(parser(paths=shtab.FILE), settings.shell)
+
+
+COMMANDS = {
+    **JOBS,
+    "config": Command(
+        "print a YAML file with every option of a command, to edit and give to its --config",
+        ConfigSettings,
+        _config,
+        str.rstrip,
+        ("flowerray config label > job.yaml", "flowerray config run > job.yaml"),
+    ),
+    "completion": Command(
+        "print the script that lets a shell complete commands, options and files",
+        CompletionSettings,
+        _completion,
+        str.rstrip,
+        (
+            "flowerray completion bash > ~/.local/share/bash-completion/completions/flowerray",
+            "flowerray completion zsh > ~/.zfunc/_flowerray",
+            "flowerray completion fish > ~/.config/fish/completions/flowerray.fish",
+        ),
+    ),
+}
+
+
+def parser(
+    command: str | None = None, given: dict[str, Any] | None = None, paths: Any = None
+) -> argparse.ArgumentParser:
+    """The whole command line, to which the options of `command` are `given` by a file already; a
+    shell completes options that are paths by `paths`, see shtab."""
     top = argparse.ArgumentParser(
         "flowerray",
         description="Label large piles of photographs by transfer learning, on Ray.",
@@ -481,54 +475,78 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"flowerray {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
+    for name, chosen in COMMANDS.items():
         sub = commands.add_parser(
             name,
-            help=command.help,
-            description=command.help[0].upper() + command.help[1:] + ".",
-            epilog="examples:\n" + "\n".join(f"  {example}" for example in command.examples),
+            help=chosen.help,
+            description=chosen.help[0].upper() + chosen.help[1:] + ".",
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in chosen.examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        _add_options(sub, command.settings)
-        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        for part in (chosen.settings, CommandSettings):
+            _add_options(sub, part, (given or {}) if name == command else {}, paths)
+        if name in JOBS:
+            action = sub.add_argument(
+                "--config",
+                metavar="YAML",
+                help="take options from this file, which `flowerray config` writes; those given "
+                "here win, --no-OPTION over an option that is true there",
+            )
+            _complete(action, paths)
     return top
 
 
-def _add_options(sub: argparse.ArgumentParser, settings: type[Settings]) -> None:
-    types_of = typing.get_type_hints(settings)
+def _add_options(
+    sub: argparse.ArgumentParser, settings: type[Settings], given: dict[str, Any], paths: Any
+) -> None:
+    kinds = kinds_of(settings)
     for field in dataclasses.fields(settings):
-        rule, kind = field.metadata, types_of[field.name]
-        if isinstance(kind, types.UnionType):
-            kind = next(k for k in typing.get_args(kind) if k is not type(None))
+        rule, kind, flag = field.metadata, kinds[field.name], flag_of(field)
+        default = given.get(field.name, field.default)
+        if kind is bool:
+            sub.add_argument(flag, action="store_true", default=default, help=rule["help"])
+            sub.add_argument(
+                flag.replace("--", "--no-", 1),
+                action="store_false",
+                dest=field.name,
+                default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )
+            continue
         arguments: dict[str, Any] = {"help": rule["help"], "type": kind, "metavar": rule["metavar"]}
         if rule["choices"]:
             arguments["choices"] = rule["choices"]
-        if kind is bool:
-            flag = "--" + field.name.replace("_", "-")
-            sub.add_argument(flag, action="store_true", help=rule["help"])
-            continue
+        if default is not dataclasses.MISSING:
+            arguments["default"] = default
         if rule["positional"]:
             arguments["metavar"] = rule["metavar"] or field.name.upper()
-            if field.default is not dataclasses.MISSING:
-                arguments |= {"nargs": "?", "default": field.default}
-            sub.add_argument(field.name, **arguments)
-            continue
-        if field.default is dataclasses.MISSING:
-            arguments["required"] = True
+            if default is not dataclasses.MISSING:
+                arguments["nargs"] = "?"
+            action = sub.add_argument(field.name, **arguments)
         else:
-            arguments["default"] = field.default
-            if field.default is not None:
-                arguments["help"] += f" [{field.default}]"
-        sub.add_argument("--" + field.name.replace("_", "-"), **arguments)
+            if default is dataclasses.MISSING:
+                arguments["required"] = True
+            elif default is not None:
+                arguments["help"] += f" [{default}]"
+            action = sub.add_argument(flag, **arguments)
+        if rule["path"]:
+            _complete(action, paths)
+
+
+def _complete(action: argparse.Action, paths: Any) -> None:
+    if paths is not None:
+        action.complete = paths  # type: ignore[attr-defined]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed, 2 usage, 130 interrupted."""
-    chosen = vars(parser().parse_args(arguments))
-    command, as_json = COMMANDS[chosen.pop("command")], chosen.pop("json")
+    words = sys.argv[1:] if arguments is None else list(arguments)
     before = signal.signal(signal.SIGINT, _interrupt)
     try:
+        chosen = vars(parser(*_from_file(words)).parse_args(words))
+        command, as_json = COMMANDS[chosen.pop("command")], chosen.pop("json")
+        chosen.pop("config", None)
         done = command.run(command.settings(**chosen))
         print(json.dumps(_plain(done), indent=2) if as_json else command.text(done), flush=True)
         return 0 if getattr(done, "whole", True) and getattr(done, "passed", True) else 1
@@ -543,6 +561,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _from_file(words: list[str]) -> tuple[str | None, dict[str, Any]]:
+    """The command and the options that the file of its --config gives."""
+    command = words[0] if words else None
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", nargs="?")
+    file = early.parse_known_args(words)[0].config
+    if file is None or command not in JOBS:
+        return None, {}
+    return command, config.read(file, command, JOBS[command].settings, CommandSettings)
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -84,6 +84,9 @@ def connection(address: str | None) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # For busy CPUs alone Ray Data asks an autoscaling cluster for no nodes: it may only have some
+    # with GPUs to give, which a job planned for CPUs would not use. A job on GPUs does ask.
+    os.environ.setdefault("RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_CPU_UTIL_THRESHOLD", "1000")
     address = address or os.environ.get("RAY_ADDRESS")
     if not address:
         _authenticate_local()

@@ -8,7 +8,6 @@ import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -46,14 +45,14 @@ def pack(converted: Converted) -> bytes:
     return stream.getvalue()
 
 
-def unpack(file: Path) -> Converted:
+def unpack(data: bytes) -> Converted:
     """The inverse of `pack`.
 
     Raises:
-        OSError, ValueError: the file can't be read or is none.
+        ValueError: it isn't that.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return [arrays["graph"], arrays["constants"]]
     except (KeyError, zipfile.BadZipFile) as error:
         raise ValueError(str(error)) from None
@@ -63,9 +62,9 @@ def _cached(name: str, makes: str, convert: Callable[[], Converted]) -> Converte
     version = importlib.metadata.version("openvino")
     file = cache_directory() / "openvino" / f"{name}-{makes}-{version}.npz"
     try:
-        return unpack(file)
+        return unpack(file.read_bytes())
     except (OSError, ValueError):
         converted = convert()
-    with whole_file(file, file.parent) as stream:
+    with whole_file(file) as stream:
         stream.write(pack(converted))
     return converted

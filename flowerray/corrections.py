@@ -8,7 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.csv
 
-from flowerray import catalog, shards
+from flowerray import catalog, shards, storage
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.extract import extract_listed
@@ -18,22 +18,26 @@ from flowerray.shards import Output
 Corrections = dict[str, str | None]  # uri: label, None for none of the classes
 
 
-def read(path: str) -> Corrections:
-    """The corrections in the CSV at `path`; of several for one photograph the last holds.
+def read(path: str, key: str = "uri") -> Corrections:
+    """The labels in the CSV at `path` by its column `key`; of several for one the last holds.
 
     Raises:
         FlowerrayError: there is no such file, or it has other columns.
     """
-    texts = pa.csv.ConvertOptions(column_types={"uri": pa.string(), "label": pa.string()})
+    texts = pa.csv.ConvertOptions(column_types={key: pa.string(), "label": pa.string()})
     lines = pa.csv.ParseOptions(newlines_in_values=True)
     try:
-        table = pa.csv.read_csv(path, parse_options=lines, convert_options=texts)
-        rows = zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True)
+        data = pa.BufferReader(storage.read(path))
+        table = pa.csv.read_csv(data, parse_options=lines, convert_options=texts)
+        rows = zip(table[key].to_pylist(), table["label"].to_pylist(), strict=True)
     except OSError as error:
-        raise FlowerrayError(f"can't read the corrections {path}: {error.strerror}") from None
+        reason = error.strerror or error
+        raise FlowerrayError(
+            f"can't read {path}: {reason}; it should be a CSV with columns {key} and label"
+        ) from None
     except (KeyError, pa.ArrowInvalid) as error:
-        raise FlowerrayError(f"{path} is no CSV with columns uri and label: {error}") from None
-    return {uri: label or None for uri, label in rows}
+        raise FlowerrayError(f"{path} is no CSV with columns {key} and label: {error}") from None
+    return {name: label or None for name, label in rows}
 
 
 def with_new_photographs(
@@ -68,6 +72,8 @@ def with_new_photographs(
         augment=output.run["config"].get("augment"),
         weights="random" if spec.weights == "random" else settings.weights,
         address=settings.address,
+        endpoint_url=settings.endpoint_url,
+        anonymous=settings.anonymous,
         append=True,
     )
     extract_listed(extraction, found.to_batches())

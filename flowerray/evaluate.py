@@ -7,10 +7,8 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 
-from flowerray import scores, shards
+from flowerray import corrections, scores, shards
 from flowerray.errors import FlowerrayError
 
 
@@ -51,16 +49,7 @@ def evaluate(labels: str, truth: str) -> dict[str, Any]:
 
 
 def _truth_of(uris: list[str], path: str) -> list[str | None]:
-    try:
-        table = pyarrow.csv.read_csv(path)
-        rows = zip(table["file"].to_pylist(), table["label"].to_pylist(), strict=True)
-        truth = {str(file): str(name) for file, name in rows}
-    except FileNotFoundError:
-        raise FlowerrayError(
-            f"no truth at {path}: give a CSV with file and label, or `folders`"
-        ) from None
-    except (KeyError, pa.ArrowInvalid) as error:
-        raise FlowerrayError(f"{path} is no CSV with columns file and label: {error}") from None
+    truth = corrections.read(path, "file")
     depth = Counter(file.count("/") for file in truth)
     found: list[str | None] = []
     for uri in uris:

@@ -21,16 +21,15 @@ from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs
 
-from flowerray import shards
+from flowerray import shards, stores
 from flowerray.bases import fingerprint_of
-from flowerray.errors import FlowerrayError
-from flowerray.photographs import local_path
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.progress import Progress, say
 from flowerray.settings import ExportSettings
 from flowerray.shards import Output
-from flowerray.storage import Folder, whole_file
+from flowerray.storage import located, whole_file
+from flowerray.stores import is_remote, local_path
 
 MARK, STAGING = ".flowerray.json", ".flowerray-tmp"  # in a directory that an export made
 LOCAL_FILES = "/data/local-files/?d="  # where Label Studio serves the files of its machine
@@ -78,15 +77,16 @@ def export(settings: ExportSettings) -> ExportSummary:
             f"{output.folder} lacks {missing} of its {len(output.manifest.shards())} shards: run "
             "the same `flowerray label` again to finish it"
         )
-    out = Folder.at(settings.out).path
+    out = located(settings.out)
     config = output.run["config"]
     progress = Progress("export", output.manifest.rows)
     progress.ready(0)
     tables = _chosen(output, settings, progress)
     unreadable, configuration = 0, None
     if settings.format == "fiftyone":
+        classes = config["classes"]
         photographs, unreadable = _build(
-            out, output, settings, lambda root: (fill_fiftyone(tables, root, config["classes"]), 0)
+            out, output, settings, lambda root: (fill_fiftyone(tables, root, classes), 0)
         )
     elif settings.format == "folders":
         photographs, unreadable = _build(
@@ -94,7 +94,7 @@ def export(settings: ExportSettings) -> ExportSummary:
         )
     else:
         _check_replaceable(out, settings.format)
-        with whole_file(out, out.parent) as stream:
+        with whole_file(out) as stream:
             if settings.format == "labelstudio":
                 link = _linker(settings)
                 photographs = write_label_studio(tables, stream, config["classifier"], link)
@@ -105,7 +105,7 @@ def export(settings: ExportSettings) -> ExportSummary:
     if settings.format == "labelstudio" and photographs > MOST_TASKS:
         say(f"export: Label Studio takes {MOST_TASKS:,} tasks in one import: split {out}")
     return ExportSummary(
-        str(out),
+        out,
         settings.format,
         photographs,
         output.manifest.rows - photographs - unreadable,
@@ -262,24 +262,18 @@ def _link(uri: str, path: Path) -> None:
 
 
 def _copy(uri: str, path: Path) -> None:
-    with _opened(uri) as source, open(path, "xb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-
-
-def _opened(uri: str) -> Any:
     try:
-        if _is_remote(uri):
-            filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
-            return filesystem.open_input_stream(path)
-        return open(local_path(uri), "rb")
-    except (OSError, ValueError, pa.ArrowException) as error:
+        data = stores.source_at(uri).read(uri)
+    except (OSError, ValueError, UsageError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise _Unreadable(reason) from None
+    with open(path, "xb") as target:
+        target.write(data)
 
 
 def _names(uri: str, image_id: int) -> Iterator[str]:
     """The photograph's own name, then others that are its alone, short enough for a file."""
-    path = uri.partition("?")[0] if _is_remote(uri) else os.fsdecode(local_path(uri))
+    path = uri.partition("?")[0] if is_remote(uri) else os.fsdecode(local_path(uri))
     name = path.rpartition("/")[2]
     yield name
     stem, suffix = os.path.splitext(name)
@@ -292,12 +286,8 @@ def _names(uri: str, image_id: int) -> Iterator[str]:
         yield stem + end
 
 
-def _is_remote(uri: str) -> bool:
-    return "://" in uri and not uri.startswith("file://")
-
-
 def _local(uri: str, otherwise: str) -> str | bytes:
-    if _is_remote(uri):
+    if is_remote(uri):
         raise FlowerrayError(f"{uri} is remote, and {otherwise}")
     return local_path(uri)
 
@@ -305,10 +295,10 @@ def _local(uri: str, otherwise: str) -> str | bytes:
 def _linker(settings: ExportSettings) -> Callable[[str], str]:
     """What makes the address, as a web browser asks for it, of a uri's image."""
     prefix = LOCAL_FILES if settings.url_prefix is None else settings.url_prefix
-    root = os.fsencode(Folder.at(settings.url_root).path).rstrip(b"/") + b"/"
+    root = os.fsencode(located(settings.url_root)).rstrip(b"/") + b"/"
 
     def link(uri: str) -> str:
-        if _is_remote(uri):
+        if is_remote(uri):
             return uri
         path = os.fsencode(local_path(uri))
         if not path.startswith(root):
@@ -365,17 +355,18 @@ def _judgement(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("novelty", "accepted") if row.get(name) is not None}
 
 
-def _check_replaceable(out: Path, format: str) -> None:
+def _check_replaceable(out: str, format: str) -> None:
     """Refuse to replace what no export of this format wrote: a device, say, or another file."""
-    if not out.exists() and not out.is_symlink():
-        return
-    if out.is_symlink() or not out.is_file():
+    there = not is_remote(out) and os.path.lexists(out)
+    if there and (os.path.islink(out) or not os.path.isfile(out)):
         raise FlowerrayError(
             f"{out} is a directory, link or device: --format {format} writes a file of its own"
         )
     try:
-        with open(out, "rb") as stream:
+        with stores.store_at(out).open(out) as stream:
             beginning = stream.read(64)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise FlowerrayError(f"can't use {out}: {error.strerror}; choose another --out") from None
     if beginning and not beginning.startswith(BEGINNINGS[format]):
@@ -386,11 +377,15 @@ def _check_replaceable(out: Path, format: str) -> None:
 
 def _request(output: Output, settings: ExportSettings) -> dict[str, Any]:
     """What an exported directory was made of; any change to a label changes `state`."""
-    files = (output.folder.file(f"shards/{s.name}") for s in output.manifest.shards())
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    state: list[Any] = []
+    for page in stores.store_at(output.folder.uri).files(output.folder.file("shards")):
+        for uri, size in page:
+            # Stores know no time of change, only sizes.
+            changed = os.stat(uri).st_mtime_ns if output.folder.is_local else None
+            state.append((uri.rpartition("/")[2], size, changed))
     return {
         "labels": str(output.folder),
-        "state": fingerprint_of(stats),
+        "state": fingerprint_of(state),
         "format": settings.format,
         "copy": settings.copy,
         "accepted_only": settings.accepted_only,
@@ -399,17 +394,20 @@ def _request(output: Output, settings: ExportSettings) -> dict[str, Any]:
 
 
 def _build(
-    out: Path,
+    place: str,
     output: Output,
     settings: ExportSettings,
     fill: Callable[[Path], tuple[int, int]],
 ) -> tuple[int, int]:
-    """Make the directory `out`: `fill` does so in a directory inside, whose entries then move up.
+    """Make the directory `place`: `fill` does so in a directory inside, whose entries then move up.
 
-    A mark in `out` says what it was made of and whether it is done. One that is done is left as it
+    A mark in it says what it was made of and whether it is done. One that is done is left as it
     is, one that is not is made anew, and one of another request is refused. Returns what `fill`
     did: the photographs, and those that could not be read, for whose sake it is not done.
     """
+    if is_remote(place):
+        raise FlowerrayError(f"{place} is remote: --format {settings.format} needs a local --out")
+    out = Path(place)
     mark, staging = out / MARK, out / STAGING
     request = _request(output, settings)
     try:
@@ -480,5 +478,5 @@ def _mark_in(out: Path) -> dict[str, Any] | None:
 
 
 def _write_mark(mark: Path, content: dict[str, Any], beside: Path) -> None:
-    with whole_file(mark, beside) as stream:
+    with whole_file(mark, str(beside)) as stream:
         stream.write(json.dumps(content, indent=2).encode())

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,15 +21,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import catalog, cluster, photographs, shards
+from flowerray import catalog, cluster, photographs, shards, shared_disk, stores
 from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
 from flowerray.cluster import Plan
 from flowerray.isolated import IsolatedReader
+from flowerray.metrics import ActorMetrics, RunMetrics
 from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress
 from flowerray.settings import InferenceSettings
 from flowerray.shards import Output
+from flowerray.stores import is_remote, local_path
 
 Outcome = Any  # of one photograph: its pixels, what was computed of them, or why not (Rejected)
 
@@ -48,7 +51,8 @@ class Work(Protocol):
 @dataclass(frozen=True)
 class Timing:
     """Photographs computed now; those of them in shards that an actor was computing when it was
-    killed; seconds until the first actor was ready and of the work after that; the actors."""
+    killed; seconds until the first actor was ready and of the work after that; the actors that it
+    began with."""
 
     computed: int
     redone: int
@@ -65,8 +69,8 @@ def run(
     `model` is what the actors open their engine with, see ``flowerray.precision.with_model``.
 
     Raises:
-        FlowerrayError: the cluster can't be reached, an actor could not load the model or write
-            its shards.
+        FlowerrayError: the cluster can't be reached, its nodes don't share the disk, an actor could
+            not load the model or write its shards.
     """
     to_do = output.to_do()
     rows = sum(shard.rows for shard in to_do)
@@ -74,16 +78,30 @@ def run(
     actors, computed, redone = 0, 0, 0
     if to_do:
         with cluster.connection(settings.address):
+            _check_disks(output, to_do)
             plan = cluster.plan(settings)
             actors = min(plan.actors, len(to_do))
-            for report in _reports(output, work, model, plan, actors, settings, to_do):
+            metrics = RunMetrics(what, str(output.folder), progress.total, progress.done)
+            for report in _reports(output, work, model, plan, actors, settings, to_do, what):
+                rejected = report["rejected"].split()
                 progress.ready(time.time() - report["actor_ready"])
-                progress.add(report["photographs"], report["rejected"])
+                progress.add(report["photographs"], len(rejected))
+                metrics.add(report["photographs"], rejected)
                 computed += report["computed"]
                 redone += report["redone"]
-        output.folder.clear("tmp")
-        output.folder.clear("attempts")
+        output.folder.remove("tmp")
+        output.folder.remove("attempts")
     return Timing(computed, redone, *progress.finish(), actors)
+
+
+def _check_disks(output: Output, to_do: list[Shard]) -> None:
+    """Raise before any actor starts where a node doesn't see what the job reads and writes."""
+    uris = []
+    for shard in (to_do[0], to_do[-1]):
+        rows = catalog.read_shard(output.folder, output.manifest, shard)
+        uris.append(rows["uri"][0].as_py())
+    local = [local_path(uri) for uri in uris if not is_remote(uri)]
+    shared_disk.check(Path(output.folder.uri) if output.folder.is_local else None, local)
 
 
 def _reports(
@@ -94,6 +112,7 @@ def _reports(
     actors: int,
     settings: InferenceSettings,
     to_do: list[Shard],
+    what: str,
 ) -> Iterator[dict[str, Any]]:
     """What the actors say of each shard as soon as it is committed."""
     import ray
@@ -102,24 +121,28 @@ def _reports(
     context.enable_progress_bars = False
     context.raise_original_map_exception = True  # else only its text comes back
     context.target_max_block_size = 1  # report each shard when it is done, not a task's all at once
+    # One at a time: Ray Data counts each actor as the last group's, whichever it turns out to be.
+    context.autoscaling_config.actor_pool_max_upscaling_delta = 1
     # A task is a few shards, so that reading runs on across their borders.
     shards_a_task = max(1, min(8, len(to_do) // (8 * actors)))
     tasks = [to_do[i : i + shards_a_task] for i in range(0, len(to_do), shards_a_task)]
-    limits = Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
     group = plan.groups[-1]
     items = [
         {"first_rows": [s.first_row for s in task], "rows": [s.rows for s in task]}
         for task in tasks
     ]
+    # Unless --actors says how many, nodes that join get some too: Ray Data starts one more when all
+    # are busy and the cluster has room for it.
+    most = actors if settings.actors else len(tasks)
     # One block a task. (from_arrow would first run a Ray task to look at them.)
     reports = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         ShardActor,
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=actors),
         num_cpus=group.cpus,
         num_gpus=group.gpus,
         ray_remote_args_fn=_resources_of_each(plan) if len(plan.groups) > 1 else None,
-        fn_constructor_args=(output, work, ray.put(model), plan, limits),
+        fn_constructor_args=(output, work, ray.put(model), plan, settings, what),
     )
     yield from reports.iter_rows()
 
@@ -134,7 +157,7 @@ def _resources_of_each(plan: Plan) -> Callable[[], dict[str, float]]:
     def resources() -> dict[str, float]:
         number = next(started)
         group = on_gpus if number < on_gpus.actors else on_cpus
-        if number >= plan.actors:  # in place of one that was lost
+        if number >= plan.actors:  # in place of one that was lost, or on a node that joined
             group = on_gpus if ray.available_resources().get("GPU", 0) >= 1 else on_cpus
         return {"num_cpus": group.cpus, "num_gpus": group.gpus}
 
@@ -144,6 +167,7 @@ def _resources_of_each(plan: Plan) -> Callable[[], dict[str, float]]:
 # A shard that took its actor down this often may hold a photograph that did it: from then on its
 # photographs are each read in a process of their own, and the guilty one alone is rejected.
 ATTEMPTS_TOGETHER = 2
+REQUESTS_IN_FLIGHT = 32  # of an actor, to the stores of photographs and shards
 
 
 @dataclass(frozen=True)
@@ -161,52 +185,76 @@ class ShardWork:
         return self.attempt > ATTEMPTS_TOGETHER
 
 
+def _mark_of(shard: Shard, step: str) -> str:
+    return f"{shard.first_row:012d}.{step}"
+
+
 class ShardActor:
     """One Ray actor: holds a base, and turns shards' photographs into committed shards."""
 
-    def __init__(self, output: Output, work: Work, model: Any, plan: Plan, limits: Limits) -> None:
+    def __init__(
+        self,
+        output: Output,
+        work: Work,
+        model: Any,
+        plan: Plan,
+        settings: InferenceSettings,
+        what: str,
+    ) -> None:
         import ray
 
-        self.output, self.work, self.limits = output, work, limits
+        stores.use(settings.access)
+        if output.folder.is_local:
+            shared_disk.check_here(Path(output.folder.uri))
+        self.output, self.work = output, work
+        self.limits = Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
         group = plan.group_of_this_actor()
         self.batch_size = group.batch_size
         self.ahead = 2 * group.batch_size + group.threads
         self.threads = ThreadPoolExecutor(group.threads, thread_name_prefix="decode")
-        self.isolated = IsolatedReader()
-        output.folder.file("attempts").mkdir(exist_ok=True)
+        # Waiting for a store takes no CPU: far more threads than those that decode.
+        self.storage = ThreadPoolExecutor(REQUESTS_IN_FLIGHT, thread_name_prefix="storage")
+        self.metrics = ActorMetrics(what)
+        self.read_and_decode = self.metrics.timed(photographs.read_and_decode)
+        self.decode = self.metrics.timed(photographs.decoded)
+        self.isolated = self.metrics.timed(IsolatedReader())
         self.compute = work.open(ray.get(model), group.threads)
         self.ready = time.time()
 
     def __call__(self, task: dict[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
         first_rows, rows = task["first_rows"][0], task["rows"][0]
         asked = [Shard(int(f), int(r)) for f, r in zip(first_rows, rows, strict=True)]
-        found = ((shard, self._left_of(shard)) for shard in asked)
-        work = {shard: left for shard, left in found if left is not None}
+        marks = self.output.folder.names("attempts")
+        left = self.storage.map(lambda shard: self._left_of(shard, marks), asked)
+        work = {s: todo for s, todo in zip(asked, left, strict=True) if todo is not None}
         decoded = self._decoded_ahead(work)
         for shard in asked:
-            done, redone, rejected = 0, 0, 0
+            done, redone = 0, 0
             if shard in work:
                 rows, kept = work[shard].rows, work[shard].kept
-                self._mark(shard, "computing").touch()
+                computing = self.storage.submit(self._mark, shard, "computing")
                 outcomes = self._computed(islice(decoded, len(rows)))
                 table = self.work.table(rows, outcomes)
                 if kept is not None:
                     table = pa.concat_tables([kept, table]).sort_by("image_id")
                 shards.write_shard(self.output, shard, table)
-                for step in ("tried", "computing"):
-                    self._mark(shard, step).unlink(missing_ok=True)
+                computing.result()
+                self.storage.submit(self._unmark, shard)
                 done = len(rows)
                 redone = done if work[shard].computed_before else 0
-                rejected = sum(isinstance(outcome, Rejected) for outcome in outcomes)
+                rejected = [one.reason for one in outcomes if isinstance(one, Rejected)]
+                self.metrics.committed(done, rejected)
+            else:  # committed by one that could not report it any more
+                rejected = self._rejected_of(shard)
             yield {
                 "photographs": [shard.rows],
                 "computed": [done],
                 "redone": [redone],
-                "rejected": [rejected],
+                "rejected": [" ".join(rejected)],
                 "actor_ready": [self.ready],
             }
 
-    def _left_of(self, shard: Shard) -> ShardWork | None:
+    def _left_of(self, shard: Shard, marks: set[str]) -> ShardWork | None:
         """None where `shard` is committed already, as when an actor died in the midst of a task."""
         there = shards.read_shard(self.output, shard)
         if there is not None and shard.name not in self.output.retry:
@@ -218,27 +266,38 @@ class ShardActor:
             rows = rows.filter(pc.is_valid(there["error"]))
             # What changed since it was listed is taken as it is now.
             rows = rows.set_column(4, rows.schema.field("size"), pa.nulls(len(rows), pa.int64()))
-        computing = self._mark(shard, "computing").exists()
-        return ShardWork(rows, kept, self._attempts(shard) + 1, computing)
+        tried = 0
+        if _mark_of(shard, "tried") in marks:
+            with suppress(FileNotFoundError, ValueError):
+                tried = int(self.output.folder.read(f"attempts/{_mark_of(shard, 'tried')}"))
+        return ShardWork(rows, kept, tried + 1, _mark_of(shard, "computing") in marks)
 
-    def _mark(self, shard: Shard, step: str) -> Path:
-        """A file that tells a later try how far an earlier one came: "tried" holds the number of
-        tries, "computing" is there once the last began to compute. They are hints, so they need
-        not survive a power cut."""
-        return self.output.folder.file(f"attempts/{shard.first_row:012d}.{step}")
+    def _rejected_of(self, shard: Shard) -> list[str]:
+        there = shards.read_shard(self.output, shard)
+        return [] if there is None else there["error"].drop_null().to_pylist()
 
-    def _attempts(self, shard: Shard) -> int:
-        try:
-            return int(self._mark(shard, "tried").read_text())
-        except (FileNotFoundError, ValueError):
-            return 0
+    def _mark(self, shard: Shard, step: str, text: str = "") -> None:
+        """Tell a later try how far this one came: "tried" holds the number of tries, "computing" is
+        there once the last began to compute."""
+        self.output.folder.hint(f"attempts/{_mark_of(shard, step)}", text.encode())
+
+    def _unmark(self, shard: Shard) -> None:
+        for step in ("tried", "computing"):
+            self.output.folder.remove(f"attempts/{_mark_of(shard, step)}")
 
     def _decoded_ahead(self, work: dict[Shard, ShardWork]) -> Iterator[Outcome]:
         """Every row's pixels or rejection, in order, with a few batches always in the making."""
         spec, limits = self.work.spec, self.limits
         window: deque[Future[Outcome]] = deque()
-        for shard, left in work.items():
-            self._mark(shard, "tried").write_text(f"{left.attempt}")
+        # Each shard is marked while the one before is read: the mark must be there before a
+        # photograph that could take the process down is touched.
+        ahead = [(shard, str(left.attempt)) for shard, left in work.items()]
+        marked: deque[Future[None]] = deque()
+        for i, left in enumerate(work.values()):
+            while len(marked) + i < min(i + 2, len(ahead)):
+                shard, attempt = ahead[len(marked) + i]
+                marked.append(self.storage.submit(self._mark, shard, "tried", attempt))
+            marked.popleft().result()
             sizes = left.rows["size"].to_pylist()
             for uri, size in zip(left.rows["uri"].to_pylist(), sizes, strict=True):
                 if left.isolate:
@@ -246,13 +305,18 @@ class ShardActor:
                         yield window.popleft().result()
                     yield self.isolated(uri, size, spec, limits)
                     continue
-                window.append(
-                    self.threads.submit(photographs.read_and_decode, uri, size, spec, limits)
-                )
+                window.append(self._submitted(uri, size))
                 if len(window) > self.ahead:
                     yield window.popleft().result()
         while window:
             yield window.popleft().result()
+
+    def _submitted(self, uri: str, size: int | None) -> Future[Outcome]:
+        spec, limits = self.work.spec, self.limits
+        if not is_remote(uri):
+            return self.threads.submit(self.read_and_decode, uri, size, spec, limits)
+        data = self.storage.submit(photographs.read, uri, size, limits)
+        return self.threads.submit(self.decode, data.result, spec, limits)
 
     def _computed(self, decoded: Iterator[Outcome]) -> list[Outcome]:
         """Each photograph's result in place of its pixels, computed in full batches."""
@@ -269,7 +333,8 @@ class ShardActor:
         return outcomes
 
     def _compute(self, outcomes: list[Outcome], waiting: list[int]) -> None:
-        results = self.compute(np.stack([outcomes[i] for i in waiting]))
+        with self.metrics.batch(len(waiting)):
+            results = self.compute(np.stack([outcomes[i] for i in waiting]))
         for i, result in zip(waiting, results, strict=True):
             outcomes[i] = result
         waiting.clear()

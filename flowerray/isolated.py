@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flowerray import photographs
+from flowerray import photographs, stores
 from flowerray.bases import BaseSpec
 from flowerray.photographs import Limits, Rejected
 
@@ -29,7 +29,7 @@ class IsolatedReader:
         """The photograph's pixels, or its rejection; `crashed` if it took the process down."""
         if self._pool is None:
             spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, spawn, initializer=_bound_memory)
+            self._pool = ProcessPoolExecutor(1, spawn, _prepare, (stores.in_use(),))
         pending = self._pool.submit(photographs.read_and_decode, uri, size, spec, limits)
         try:
             return pending.result(SECONDS_A_PHOTOGRAPH)
@@ -50,7 +50,8 @@ class IsolatedReader:
             self._pool = None
 
 
-def _bound_memory() -> None:
+def _prepare(access: stores.Access) -> None:
+    stores.use(access)
     try:
         import resource
     except ImportError:  # no such limits on this system

@@ -6,7 +6,6 @@ import dataclasses
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,10 +33,11 @@ from flowerray.photographs import Rejected
 from flowerray.progress import say
 from flowerray.settings import LabelSettings
 from flowerray.shards import Output
-from flowerray.storage import Folder
+from flowerray.storage import Folder, whole_file
 from flowerray.weights import Weights
 
 GALLERY_PHOTOGRAPHS = 25
+REVIEW = "review.parquet"
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,13 @@ def label(settings: LabelSettings) -> LabelSummary:
             output, spec, model = _model(trained, output, spec, weights, settings)
             work = LabelWork(trained, spec, top_k, accept)
             timing = inference.run(output, work, model, settings, "label")
-    if accept.thresholds is not None and (timing.computed or not _review(output).exists()):
+    if accept.thresholds is not None and (timing.computed or not output.folder.exists(REVIEW)):
         _write_review(output)
     if timing.computed:
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
         output = shards.with_record(output, timing=last)
-    output.folder.clear("tmp")
+    output.folder.remove("tmp")
     if settings.format != "parquet":
         with output.folder.create(f"labels.{settings.format}") as stream:
             TABLE_WRITERS[settings.format](shards.iter_shards(output), stream)
@@ -249,10 +249,6 @@ class LabelWork:
         return [{"label": self.classes[i], "probability": probabilities[i]} for i in best]
 
 
-def _review(output: Output) -> Path:
-    return output.folder.file("review.parquet")
-
-
 def _write_review(output: Output) -> None:
     """review.parquet: every label that was not accepted, the least sure first."""
     columns = ["image_id", "uri", "label", "confidence", "top_k", "novelty", "accepted"]
@@ -263,7 +259,7 @@ def _write_review(output: Output) -> None:
     table = pa.concat_tables(tables)
     table = table.sort_by([("confidence", "ascending"), ("image_id", "ascending")])
     reason = pc.if_else(pc.greater(table["novelty"], 1), "novel", "unsure")
-    with output.folder.create("review.parquet") as stream:
+    with output.folder.create(REVIEW) as stream:
         pq.write_table(table.append_column("reason", reason), stream, compression="zstd")
 
 
@@ -282,8 +278,6 @@ def _draw_gallery(output: Output, path: str) -> None:
     png = gallery.draw(
         shown, f"{len(shown)} of {output.manifest.rows:,} photographs, label and confidence"
     )
-    try:
-        Path(path).write_bytes(png)
-    except OSError as error:
-        raise FlowerrayError(f"can't write the gallery {path}: {error.strerror}") from None
+    with whole_file(path) as stream:
+        stream.write(png)
     say(f"gallery: {path}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
-import pyarrow.fs
+import pyarrow as pa
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from flowerray import stores
 from flowerray.bases import BaseSpec
+from flowerray.errors import UsageError
 
 # How `decode` resizes, as the base spec names it. "bilinear-dct": a JPEG is decoded at the smallest
 # eighth of its scale that still has enough pixels each way (libjpeg's scaled DCT), then resized
@@ -51,15 +54,19 @@ def read_and_decode(
     uri: str, listed_size: int | None, spec: BaseSpec, limits: Limits
 ) -> np.ndarray | Rejected:
     """The pixels of the photograph at `uri` as `spec` wants them, or why there are none."""
+    return decoded(lambda: read(uri, listed_size, limits), spec, limits)
+
+
+def decoded(read: Callable[[], bytes], spec: BaseSpec, limits: Limits) -> np.ndarray | Rejected:
+    """The pixels of the photograph that `read` gives, or why there are none."""
     try:
-        data = read(uri, listed_size, limits)
-        return decode(data, spec.input_size, spec.resize, limits)
+        return decode(read(), spec.input_size, spec.resize, limits)
     except Rejected as rejected:
         return rejected
 
 
 def read(uri: str, listed_size: int | None, limits: Limits) -> bytes:
-    """The bytes of the photograph at `uri`, a local path or a URI pyarrow knows.
+    """The bytes of the photograph at `uri`, in whatever store (see ``flowerray.stores``).
 
     Raises:
         Rejected: missing, unreadable, empty, changed or too_large.
@@ -67,38 +74,19 @@ def read(uri: str, listed_size: int | None, limits: Limits) -> bytes:
     if listed_size is not None and listed_size > limits.max_bytes:
         raise Rejected("too_large", f"{listed_size} bytes; --max-megabytes is the limit")
     try:
-        if "://" in uri and not uri.startswith("file://"):
-            filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
-            with filesystem.open_input_stream(path) as stream:
-                data = stream.read(limits.max_bytes + 1)
-        else:
-            with open(local_path(uri), "rb") as stream:
-                data = stream.read(limits.max_bytes + 1)
+        data = stores.source_at(uri).read(uri, limits.max_bytes)
     except FileNotFoundError:
         raise Rejected("missing", "not found") from None
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, UsageError, pa.ArrowException) as error:
+        if getattr(error, "errno", None) == errno.EFBIG:
+            raise Rejected("too_large", "--max-megabytes is the limit") from None
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise Rejected("unreadable", reason) from None
-    if len(data) > limits.max_bytes:
-        raise Rejected("too_large", "--max-megabytes is the limit")
     if not data:
         raise Rejected("empty", "0 bytes")
     if listed_size is not None and len(data) != listed_size:
         raise Rejected("changed", f"{listed_size} bytes when listed, {len(data)} when read")
     return data
-
-
-def local_path(uri: str) -> str | bytes:
-    """The path behind a local `uri`; ``file://`` percent-encodes names that are no UTF-8."""
-    return unquote_to_bytes(uri.removeprefix("file://")) if uri.startswith("file://") else uri
-
-
-def local_uri(path: bytes) -> str:
-    """The uri of a local path: itself where it is UTF-8, else what `local_path` undoes."""
-    try:
-        return path.decode()
-    except UnicodeDecodeError:
-        return "file://" + quote_from_bytes(path)
 
 
 def decode(data: bytes, size: int, resize: str, limits: Limits) -> np.ndarray:

@@ -175,7 +175,7 @@ def _sha256(base: list[np.ndarray]) -> str:
 def _kept(folder: Folder, calibration: str) -> list[np.ndarray]:
     file = folder.file(QUANTISED)
     try:
-        base = conversion.unpack(file)
+        base = conversion.unpack(folder.read(QUANTISED))
     except (OSError, ValueError) as error:
         raise FlowerrayError(f"the quantised base {file} can't be read: {error}") from None
     if _sha256(base) != calibration:

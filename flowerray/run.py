@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +30,15 @@ def run(settings: RunSettings) -> RunSummary:
         FlowerrayError: as the jobs do.
     """
     features, trained, labels = (
-        os.path.join(settings.out, name) for name in ("features", "classifier", "labels")
+        f"{settings.out.rstrip('/')}/{name}" for name in ("features", "classifier", "labels")
     )
+    reached: dict[str, Any] = {
+        name: getattr(settings, name) for name in ("address", "endpoint_url", "anonymous")
+    }
     shared: dict[str, Any] = {
-        "address": settings.address,
         "actors": settings.actors,
         "weights": settings.weights,
+        **reached,
     }
     with cluster.connection(settings.address):
         extracted = extract(
@@ -56,7 +58,7 @@ def run(settings: RunSettings) -> RunSummary:
                 out=trained,
                 recipe=settings.recipe,
                 seed=settings.seed,
-                address=settings.address,
+                **reached,
             )
         )
         labelled = label(
@@ -64,7 +66,7 @@ def run(settings: RunSettings) -> RunSummary:
                 images=settings.pile,
                 classifier=trained,
                 out=labels,
-                gallery=os.path.join(settings.out, "labels.png"),
+                gallery=f"{settings.out.rstrip('/')}/labels.png",
                 **shared,
             )
         )

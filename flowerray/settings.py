@@ -1,16 +1,24 @@
-"""The settings of each job: one frozen dataclass, made alike by command line, job script or Python.
+"""The settings of each job: one frozen dataclass, made alike by command line, job script, YAML file
+or Python.
 
-Each field carries its own help text; the command line is built from these, so an option is
-written down once.
+Each field carries its own help text; the command line, the Python calls and the YAML files are made
+from these, so an option is written down once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import numbers
+import os
+import types
+import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowerray.errors import UsageError
+
+if TYPE_CHECKING:
+    from flowerray.stores import Access
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
 EXPORT_FORMATS = ("csv", "jsonl", "labelstudio", "fiftyone", "folders")
@@ -39,8 +47,10 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     metavar: str | None = None,
+    path: bool = False,
 ) -> Any:
-    """A dataclass field that is also a command-line option; its bounds are inclusive."""
+    """A dataclass field that is also a command-line option; its bounds are inclusive, and a `path`
+    may be given as a ``pathlib.Path``."""
     metadata = {
         "help": help,
         "positional": positional,
@@ -48,30 +58,99 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "metavar": metavar,
+        "path": path,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def flag_of(field: dataclasses.Field[Any]) -> str:
+    """The option's name on the command line."""
+    return field.name if field.metadata["positional"] else "--" + field.name.replace("_", "-")
+
+
+def is_required(field: dataclasses.Field[Any]) -> bool:
+    """Whether the option must be given."""
+    return field.default is dataclasses.MISSING
+
+
+def options_of(settings: type[Settings]) -> list[dataclasses.Field[Any]]:
+    """The options: the positional ones, those that must be given, the others."""
+    fields = dataclasses.fields(settings)
+    return sorted(fields, key=lambda f: (not f.metadata["positional"], not is_required(f)))
+
+
+def kinds_of(settings: type[Settings]) -> dict[str, type]:
+    """The type of each option, str, int, float or bool, whether it may be None or not."""
+    kinds = typing.get_type_hints(settings)
+    for name, kind in kinds.items():
+        if isinstance(kind, types.UnionType):
+            kinds[name] = next(k for k in typing.get_args(kind) if k is not types.NoneType)
+    return kinds
+
+
+KINDS = {str: str, int: numbers.Integral, float: numbers.Real, bool: bool}
+KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def fault_of(field: dataclasses.Field[Any], kind: type, value: Any) -> str | None:
+    """What is wrong with an option's value, to say after its name; None where nothing is."""
+    rule = field.metadata
+    if value is None and field.default is None:
+        return None
+    if not isinstance(value, KINDS[kind]) or (kind is not bool and isinstance(value, bool)):
+        return f"is {value!r}; it must be {KIND_NAMES[kind]}"
+    if rule["choices"] and value not in rule["choices"]:
+        return f"is {value!r}; choose one of {', '.join(rule['choices'])}"
+    if rule["minimum"] is not None and value < rule["minimum"]:
+        return f"is {value}; it must be at least {rule['minimum']}"
+    if rule["maximum"] is not None and value > rule["maximum"]:
+        return f"is {value}; it must be at most {rule['maximum']}"
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What all settings share: every field is checked against its own bounds when made.
+    """What all settings share: every field is checked against its own type and bounds when made.
 
     Raises:
-        UsageError: a value is out of its range or not one of its choices.
+        UsageError: a value is of another type, out of its range or not one of its choices.
     """
 
     def __post_init__(self) -> None:
+        kinds = kinds_of(type(self))
         for field in dataclasses.fields(self):
-            value, rule = getattr(self, field.name), field.metadata
-            flag = "--" + field.name.replace("_", "-")
-            if value is None:
-                continue
-            if rule["choices"] and value not in rule["choices"]:
-                raise UsageError(f"{flag} is {value!r}; choose one of {', '.join(rule['choices'])}")
-            if rule["minimum"] is not None and value < rule["minimum"]:
-                raise UsageError(f"{flag} is {value}; it must be at least {rule['minimum']}")
-            if rule["maximum"] is not None and value > rule["maximum"]:
-                raise UsageError(f"{flag} is {value}; it must be at most {rule['maximum']}")
+            value, kind = getattr(self, field.name), kinds[field.name]
+            if isinstance(value, os.PathLike):
+                value = os.fspath(value)
+            fault = fault_of(field, kind, value)
+            if fault:
+                raise UsageError(f"{flag_of(field)} {fault}")
+            # 3 where 3.0 is meant, or numpy's 3, must make the same fingerprint.
+            object.__setattr__(self, field.name, value if value is None else kind(value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandSettings(Settings):
+    """What every command takes beside its job's settings."""
+
+    json: bool = option("print the result as JSON", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageSettings(Settings):
+    """How object stores are reached, beside what the environment says."""
+
+    endpoint_url: str | None = option(
+        "address of the S3 server behind s3:// [AWS' own]", None, metavar="URL"
+    )
+    anonymous: bool = option("read photographs in object stores without credentials", False)
+
+    @property
+    def access(self) -> Access:
+        """These two, as ``flowerray.stores`` takes them."""
+        from flowerray.stores import Access
+
+        return Access(self.endpoint_url, self.anonymous)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +158,7 @@ class ClusterSettings(Settings):
     """Where a job runs."""
 
     address: str | None = option(
-        "Ray cluster to run on (host:port, ray://host:port or auto); "
+        "Ray cluster to run on (host:port or auto); "
         "without it, and outside a Ray job, a Ray of one node starts and stops with the command",
         None,
         metavar="ADDR",
@@ -114,10 +193,10 @@ class PlanSettings(ClusterSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferenceSettings(PlanSettings):
+class InferenceSettings(PlanSettings, StorageSettings):
     """How photographs pass through a base, for extract and label alike."""
 
-    out: str = option("directory for the shards", metavar="OUT")
+    out: str = option("directory for the shards", metavar="OUT", path=True)
     shard_size: int | None = option(
         "photographs in one shard, the unit of work and of retry [32 to 512, by their number]",
         None,
@@ -125,7 +204,10 @@ class InferenceSettings(PlanSettings):
         metavar="N",
     )
     weights: str = option(
-        "imagenet, a weights file, or random (for smoke tests)", "imagenet", metavar="WEIGHTS"
+        "imagenet, a weights file, or random (for smoke tests)",
+        "imagenet",
+        metavar="WEIGHTS",
+        path=True,
     )
     engine: str = option(
         "what computes: keras, or openvino on CPUs [openvino where it is installed]",
@@ -154,8 +236,10 @@ class ExtractSettings(InferenceSettings):
 
     images: str = option(
         "directory of class folders (with or without train/ and valid/), a flat directory, "
-        "a glob, a .txt list, or a .parquet or .csv table with a uri column",
+        "a glob, a .txt list, or a .parquet or .csv table with a uri column; local, or s3://, "
+        "gs://, az://, hdfs://, https://",
         positional=True,
+        path=True,
     )
     base: str = option("pretrained base; `flowerray bases` lists them", "vgg16", metavar="NAME")
     layer: str | None = option("take the features after this layer [the last]", None)
@@ -198,11 +282,11 @@ class ExtractSettings(InferenceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(ClusterSettings):
+class TrainSettings(ClusterSettings, StorageSettings):
     """Settings of :func:`flowerray.train`."""
 
-    features: str = option("directory that `flowerray extract` wrote", positional=True)
-    out: str = option("directory for the classifier", metavar="CLASSIFIER")
+    features: str = option("directory that `flowerray extract` wrote", positional=True, path=True)
+    out: str = option("directory for the classifier", metavar="CLASSIFIER", path=True)
     recipe: str = option(
         "how the head is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or "
         "finetune (the base's layers after --layer too, 6 epochs) [mlp]",
@@ -229,12 +313,28 @@ class TrainSettings(ClusterSettings):
         "lack are added to them, an empty label leaves a photograph out",
         None,
         metavar="CSV",
+        path=True,
     )
     weights: str = option(
-        "the base's weights, for finetune: imagenet, a file, or random", "imagenet", metavar="W"
+        "the base's weights, for finetune: imagenet, a file, or random",
+        "imagenet",
+        metavar="W",
+        path=True,
     )
     seed: int = option("seed of initial values and shuffling", 0, metavar="N")
     overwrite: bool = option("delete the classifier in --out and train anew", False)
+    tensorboard: str | None = option(
+        "log epochs and final scores for TensorBoard, into a directory of their own in this one",
+        None,
+        metavar="DIR",
+        path=True,
+    )
+    mlflow: str | None = option(
+        "log parameters, epochs, scores and the classifier to this experiment at "
+        "MLFLOW_TRACKING_URI; needs flowerray[mlflow]",
+        None,
+        metavar="EXPERIMENT",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,10 +343,12 @@ class LabelSettings(InferenceSettings):
 
     images: str = option(
         "directory (searched to any depth), a glob, a .txt list, "
-        "or a .parquet or .csv table with a uri column",
+        "or a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://, "
+        "https://",
         positional=True,
+        path=True,
     )
-    classifier: str = option("directory that `flowerray train` wrote")
+    classifier: str = option("directory that `flowerray train` wrote", path=True)
     precision: str | None = option(
         "arithmetic of the base; another than the classifier's is tried on a sample first, and how "
         "many labels agree is said [the classifier's]",
@@ -273,7 +375,7 @@ class LabelSettings(InferenceSettings):
         "also write all labels as one csv or jsonl file", "parquet", choices=LABEL_FORMATS
     )
     gallery: str | None = option(
-        "draw photographs with label and confidence into this PNG", None, metavar="PNG"
+        "draw photographs with label and confidence into this PNG", None, metavar="PNG", path=True
     )
 
     def __post_init__(self) -> None:
@@ -283,14 +385,21 @@ class LabelSettings(InferenceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(ClusterSettings):
+class RunSettings(ClusterSettings, StorageSettings):
     """Settings of :func:`flowerray.run.run`: all three jobs, each with its defaults."""
 
-    images: str = option("labelled photographs, as for `flowerray extract`", positional=True)
-    pile: str = option("photographs to label, as for `flowerray label`", positional=True)
-    out: str = option("directory for features/, classifier/, labels/ and labels.png", metavar="DIR")
+    images: str = option(
+        "labelled photographs, as for `flowerray extract`", positional=True, path=True
+    )
+    pile: str = option("photographs to label, as for `flowerray label`", positional=True, path=True)
+    out: str = option(
+        "directory for features/, classifier/, labels/ and labels.png", metavar="DIR", path=True
+    )
     truth: str | None = option(
-        "CSV with columns file and label, to score the pile's labels", None, metavar="CSV"
+        "CSV with columns file and label, to score the pile's labels",
+        None,
+        metavar="CSV",
+        path=True,
     )
     base: str = option("pretrained base", "vgg16", metavar="NAME")
     preparation: str | None = option(
@@ -301,30 +410,31 @@ class RunSettings(ClusterSettings):
     precision: str = option("arithmetic of the base", "auto", choices=("auto", *PRECISIONS))
     recipe: str = option("how the head is built and fitted", "mlp", choices=RECIPES)
     actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
-    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS")
+    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
     seed: int = option("seed of split and training", 0, metavar="N")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(Settings):
+class EvaluateSettings(StorageSettings):
     """Settings of :func:`flowerray.evaluate`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
     truth: str = option(
         "CSV with columns file and label, or `folders`: each photograph's folder is its label",
         metavar="CSV",
+        path=True,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifySettings(Settings):
+class VerifySettings(StorageSettings):
     """Settings of :func:`flowerray.verify.verify`."""
 
-    out: str = option("the --out of extract or label", positional=True)
+    out: str = option("the --out of extract or label", positional=True, path=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckSettings(Settings):
+class CheckSettings(StorageSettings):
     """Settings of :func:`flowerray.check`."""
 
     source: str = option(
@@ -332,11 +442,14 @@ class CheckSettings(Settings):
         "as well",
         positional=True,
         metavar="IMAGES|FEATURES",
+        path=True,
     )
     only: str | None = option(
         f"do these checks alone, comma-separated: {', '.join(CHECKS)}", None, metavar="CHECKS"
     )
-    out: str | None = option("also write the findings to this CSV, a row each", None, metavar="CSV")
+    out: str | None = option(
+        "also write the findings to this CSV, a row each", None, metavar="CSV", path=True
+    )
     strict: bool = option("exit with 1 if anything was found", False)
     min_side: int | None = option(
         "shortest side in pixels that is not small [the input side of the features' base, of "
@@ -371,27 +484,28 @@ class CheckSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportSettings(Settings):
+class ReportSettings(StorageSettings):
     """Settings of :func:`flowerray.report`."""
 
     source: str = option(
         "classifier that `flowerray train` wrote, or labels that `flowerray label` wrote",
         positional=True,
         metavar="CLASSIFIER|LABELS",
+        path=True,
     )
-    out: str = option("the page, one HTML file", "report.html", metavar="HTML")
+    out: str = option("the page, one HTML file", "report.html", metavar="HTML", path=True)
     thumbnails: int = option("photographs shown at most, in all", 500, minimum=0, metavar="N")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings(Settings):
+class ExportSettings(StorageSettings):
     """Settings of :func:`flowerray.export`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
     format: str = option(
         "csv, jsonl, labelstudio: one file; fiftyone, folders: a directory", choices=EXPORT_FORMATS
     )
-    out: str = option("the file or directory to write", metavar="PATH")
+    out: str = option("the file or directory to write", metavar="PATH", path=True)
     accepted_only: bool = option("leave out the labels that were not accepted", False)
     min_confidence: float | None = option(
         "leave out the labels below this confidence", None, minimum=0.0, maximum=1.0, metavar="F"
@@ -402,6 +516,7 @@ class ExportSettings(Settings):
         "LOCAL_FILES_DOCUMENT_ROOT",
         "/",
         metavar="DIR",
+        path=True,
     )
     url_prefix: str | None = option(
         "labelstudio: what takes the place of --url-root in front of each photograph's path "
@@ -426,15 +541,17 @@ class ExportSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineSettings(Settings):
+class BaselineSettings(StorageSettings):
     """Settings of :func:`flowerray.baseline`."""
 
     images: str = option(
         "directory (searched to any depth), a glob, a .txt list, "
-        "or a .parquet or .csv table with a uri column",
+        "or a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://, "
+        "https://",
         positional=True,
+        path=True,
     )
-    out: str = option("directory for baseline.parquet and baseline.png", metavar="DIR")
+    out: str = option("directory for baseline.parquet and baseline.png", metavar="DIR", path=True)
     limit: int = option(
         "photographs, taken evenly from all", 25, minimum=1, maximum=100, metavar="N"
     )
@@ -443,9 +560,10 @@ class BaselineSettings(Settings):
         "VGG16's weights with their top, a Keras .h5 of 528 MB [Keras' download]",
         None,
         metavar="FILE",
+        path=True,
     )
     class_names: str | None = option(
-        "Keras' imagenet_class_index.json [Keras' download]", None, metavar="FILE"
+        "Keras' imagenet_class_index.json [Keras' download]", None, metavar="FILE", path=True
     )
 
 
@@ -453,7 +571,9 @@ class BaselineSettings(Settings):
 class SampleSettings(Settings):
     """Settings of :func:`flowerray.sample.draw_sample`."""
 
-    directory: str = option("new directory for labelled/, pile/ and truth.csv", positional=True)
+    directory: str = option(
+        "new directory for labelled/, pile/ and truth.csv", positional=True, path=True
+    )
     per_class: int = option("drawings of each class, in each folder", 40, minimum=2, metavar="N")
     seed: int = option("seed of the drawings", 0, metavar="N")
 
@@ -467,5 +587,8 @@ class WeightsSettings(Settings):
     )
     base: str = option("pretrained base", "vgg16", metavar="NAME")
     file: str | None = option(
-        "take them from this file (Keras .h5 without top) into the cache", None, metavar="FILE"
+        "take them from this file (Keras .h5 without top) into the cache",
+        None,
+        metavar="FILE",
+        path=True,
     )

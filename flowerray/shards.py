@@ -1,7 +1,7 @@
 """What an output directory holds: its schemas, its shards, and the record of what made it.
 
 OUT/run.json                    kind, configuration, manifest; written last of the set-up
-OUT/manifest/part-*.parquet     every photograph, in order
+OUT/manifest/FIRST-ROW.parquet  every photograph, in order
 OUT/shards/FIRST-ROW.parquet    one a shard, there whole or not at all
 OUT/tmp/                        files not yet committed
 """
@@ -9,16 +9,18 @@ OUT/tmp/                        files not yet committed
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet as pq
 
 import flowerray
@@ -43,6 +45,8 @@ LABELS = pa.schema(
         *ERROR,
     ]
 )
+
+READS_IN_FLIGHT = 16  # of shards, by one that goes through all of them
 
 
 def features_schema(feature_length: int, mirrored: bool = False) -> pa.Schema:
@@ -98,27 +102,31 @@ def open_output(
     folder = Folder.at(settings.out)
     before = _record_in(folder, kind)
     if before is not None and settings.overwrite:
-        shutil.rmtree(folder.path)
+        folder.remove("run.json")  # first: without it, what is left is no output
+        folder.remove(".")
         before = None
     if before is not None:
         _check_config(folder, before, config)
         if settings.retry_rejected:
             return _to_retry(Output(folder, Manifest.from_dict(before["manifest"]), before))
-    listed = f"tmp/{uuid.uuid4().hex[:12]}"
+    # Without run.json nothing in manifest/ counts yet; with it, what is there now lies beside.
+    listed = "manifest" if before is None else f"tmp/{uuid.uuid4().hex[:12]}"
     try:
         listing = catalog.write_listing(photographs, folder, listed, settings.shard_size)
+        manifest = Manifest((listing,))
         if before is not None:
-            manifest = Manifest.from_dict(before["manifest"])
-            if manifest.fingerprint != Manifest((listing,)).fingerprint:
-                manifest = _appended(folder, manifest, listed, listing, settings)
-        else:
-            shutil.rmtree(folder.file("manifest"), ignore_errors=True)
-            folder.file(listed).rename(folder.file("manifest"))
-            manifest = Manifest((listing,))
-    finally:
-        shutil.rmtree(folder.file(listed), ignore_errors=True)
+            then = Manifest.from_dict(before["manifest"])
+            if then.fingerprint == manifest.fingerprint:
+                manifest = then
+            else:
+                manifest = _appended(folder, then, listed, listing, settings)
+    except BaseException:
         if before is None:
-            _remove_if_empty(folder)
+            _leave_nothing(folder)
+        raise
+    finally:
+        if before is not None:
+            folder.remove(listed)
     run = {
         **(before or {}),
         "kind": kind,
@@ -148,16 +156,9 @@ def _appended(
 
 
 def _to_retry(output: Output) -> Output:
-    rejected = {
-        name
-        for name in _shard_names(output)
-        if pc.count(_column(output, name, "error"), mode="only_valid").as_py()
-    }
+    tables = zip(_shard_names(output), iter_shards(output, ["error"]), strict=True)
+    rejected = {name for name, table in tables if table["error"].null_count < len(table)}
     return replace(output, retry=frozenset(rejected))
-
-
-def _column(output: Output, name: str, column: str) -> pa.ChunkedArray:
-    return pq.read_table(output.folder.file(f"shards/{name}"), columns=[column])[column]
 
 
 def recorded_spec(settings: InferenceSettings, kind: str) -> BaseSpec | None:
@@ -189,7 +190,7 @@ def read_output(directory: str, kind: str) -> Output:
         FlowerrayError: `directory` holds none.
     """
     folder = Folder.at(directory)
-    run = _record_in(folder, kind) if folder.path.is_dir() else None
+    run = _record_in(folder, kind)
     if run is None:
         made_by = {"features": "flowerray extract", "labels": "flowerray label"}[kind]
         raise FlowerrayError(f"no {kind} in {directory}: give the --out of `{made_by}`")
@@ -203,7 +204,7 @@ def read_any_output(directory: str) -> Output:
         FlowerrayError: `directory` holds neither.
     """
     try:
-        kind = json.loads(Folder.at(directory).file("run.json").read_bytes())["kind"]
+        kind = json.loads(Folder.at(directory).read("run.json"))["kind"]
     except (OSError, ValueError, KeyError, TypeError):
         raise FlowerrayError(
             f"no output in {directory}: give the --out of `flowerray extract` or `flowerray label`"
@@ -226,29 +227,46 @@ def write_shard(output: Output, shard: Shard, table: pa.Table) -> None:
 def read_shard(output: Output, shard: Shard) -> pa.Table | None:
     """The committed `shard`; None where it is not there yet."""
     try:
-        return pq.read_table(output.folder.file(f"shards/{shard.name}"))
+        return _read(output, shard.name)
     except FileNotFoundError:
         return None
 
 
 def read_table(output: Output, columns: Sequence[str]) -> pa.Table:
-    """`columns` of all committed shards, in order of image_id."""
-    files = [output.folder.file(f"shards/{name}") for name in _shard_names(output)]
-    dataset = pa.dataset.dataset([str(file) for file in files], format="parquet")
-    return dataset.to_table(columns=list(columns))
+    """`columns` of all committed shards, in order of image_id.
+
+    Raises:
+        FlowerrayError: there is none yet.
+    """
+    tables = list(iter_shards(output, columns))
+    if not tables:
+        raise FlowerrayError(f"{output.folder} has no shard yet: run its job again to finish it")
+    return pa.concat_tables(tables)
 
 
-def iter_shards(output: Output, columns: Sequence[str] | None = None) -> Iterable[pa.Table]:
-    """The committed shards one by one, in order."""
-    for name in _shard_names(output):
-        yield pq.read_table(output.folder.file(f"shards/{name}"), columns=columns)
+def iter_shards(output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The committed shards one by one, in order, some being read ahead."""
+    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+        ahead: deque[Future[pa.Table]] = deque()
+        for name in _shard_names(output):
+            ahead.append(pool.submit(_read, output, name, columns))
+            if len(ahead) > READS_IN_FLIGHT:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _read(output: Output, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    return pq.read_table(output.folder.open(f"shards/{name}"), columns=columns)
 
 
 def rejects(output: Output) -> dict[str, int]:
     """How many photographs were rejected, by reason, most first."""
-    counts = pc.value_counts(read_table(output, ["error"])["error"]).to_pylist()
-    by_reason = {c["values"]: c["counts"] for c in counts if c["values"] is not None}
-    return dict(sorted(by_reason.items(), key=lambda item: -item[1]))
+    counts: Counter[str] = Counter()
+    for table in iter_shards(output, ["error"]):
+        found = pc.value_counts(table["error"].drop_null()).to_pylist()
+        counts.update({one["values"]: one["counts"] for one in found})
+    return dict(counts.most_common())
 
 
 def error_columns(outcomes: Sequence[np.ndarray | Rejected]) -> list[pa.Array]:
@@ -265,22 +283,25 @@ def _shard_names(output: Output) -> list[str]:
 
 
 def _record_in(folder: Folder, kind: str) -> dict[str, Any] | None:
-    if folder.path.exists() and not folder.path.is_dir():
+    if folder.is_local and os.path.exists(folder.uri) and not os.path.isdir(folder.uri):
         raise FlowerrayError(f"{folder} is a file: choose another --out")
-    record = folder.file("run.json")
-    if not record.exists():
+    try:
+        record = folder.read("run.json")
+    except FileNotFoundError:
         others = folder.names(".") - {"tmp", "manifest"}
         if others:
             raise FlowerrayError(
                 f"{folder} holds something else ({min(others)}): choose an empty or new directory"
-            )
+            ) from None
         return None
+    except OSError as error:
+        raise FlowerrayError(f"can't read {folder}: {error.strerror or error}") from None
     try:
-        run = json.loads(record.read_bytes())
+        run = json.loads(record)
         found = run["kind"]
     except (ValueError, KeyError, TypeError):
         raise FlowerrayError(
-            f"{record} is no record of flowerray's: choose another --out"
+            f"{folder.file('run.json')} is no record of flowerray's: choose another --out"
         ) from None
     if found != kind:
         raise FlowerrayError(f"{folder} holds {found}, not {kind}: choose another directory")
@@ -299,8 +320,10 @@ def _check_config(folder: Folder, before: Mapping[str, Any], config: Mapping[str
         )
 
 
-def _remove_if_empty(folder: Folder) -> None:
+def _leave_nothing(folder: Folder) -> None:
     """Leave nothing behind where nothing could be set up."""
-    for directory in (folder.file("tmp"), folder.path):
-        if directory.is_dir() and not any(directory.iterdir()):
-            directory.rmdir()
+    folder.remove("manifest")
+    folder.remove("tmp")
+    if folder.is_local:
+        with suppress(OSError):  # not empty, or not there
+            os.rmdir(folder.uri)

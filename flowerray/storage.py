@@ -1,49 +1,59 @@
-"""Directories that are written atomically: a file is there whole or not at all."""
+"""The directory or prefix that one job's output lies in: a file is there whole or not at all."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
+import pyarrow as pa
+
+from flowerray import stores
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.stores import Store
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A directory of one job's output. Readers see only committed files.
+    """A directory of one job's output, local or in a store. Readers see only committed files."""
 
-    A file is written to ``tmp/`` inside the folder, flushed to the disk, and renamed to its name.
-    """
-
-    path: Path
+    uri: str
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> Folder:
-        """The folder at `path`, made absolute so that every actor means the same place.
+        """The folder at `path`, a local one made absolute so that every actor means the same place.
 
         Raises:
             UsageError: `path` is relative inside a Ray job, whose directory is a passing copy.
         """
-        expanded = os.path.expanduser(path)
-        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not os.path.isabs(expanded):
-            raise UsageError(
-                f"{path} is relative, and a Ray job runs in a temporary copy of the directory it "
-                "was submitted from: give an absolute path that every node sees"
-            )
-        return cls(Path(os.path.abspath(expanded)))
+        return cls(located(path))
 
     def __str__(self) -> str:
-        return str(self.path)
+        return self.uri
 
-    def file(self, name: str) -> Path:
-        """The path of `name` in here, there or not."""
-        return self.path / name
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a directory of this machine's file systems."""
+        return not stores.is_remote(self.uri)
+
+    def file(self, name: str) -> str:
+        """The uri of `name` in here, there or not."""
+        return self.uri if name == "." else f"{self.uri.rstrip('/')}/{name}"
+
+    def read(self, name: str) -> bytes:
+        """The bytes of `name`.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            OSError: the storage refuses.
+        """
+        return self._store.read(self.file(name))
+
+    def open(self, name: str) -> pa.NativeFile:
+        """`name` to read in any order; raises as `read` does."""
+        return self._store.open(self.file(name))
 
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
@@ -52,7 +62,7 @@ class Folder:
         Raises:
             FlowerrayError: the storage refuses (disk full, read-only, no permission).
         """
-        with whole_file(self.path / name, self.path / "tmp") as stream:
+        with whole_file(self.file(name), self.file("tmp")) as stream:
             yield stream
 
     def write(self, name: str, data: bytes | memoryview) -> None:
@@ -60,39 +70,77 @@ class Folder:
         with self.create(name) as stream:
             stream.write(data)
 
-    def clear(self, directory: str) -> None:
-        """Remove `directory` and all in it: tmp/, say, for when nobody writes here any more."""
-        shutil.rmtree(self.path / directory, ignore_errors=True)
+    def hint(self, name: str, data: bytes) -> None:
+        """Write `data` as `name`; it may be lost, or half there, after a power cut."""
+        if not self.is_local:
+            return self.write(name, data)
+        path = self.file(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as stream:
+            stream.write(data)
+
+    def exists(self, name: str) -> bool:
+        """Whether `name`, a file or directory, is in here."""
+        directory, _, base = name.rpartition("/")
+        return base in self.names(directory or ".")
+
+    def remove(self, name: str) -> None:
+        """Remove `name`, a file or a directory with all in it, if it is there."""
+        self._store.delete(self.file(name))
 
     def names(self, directory: str) -> set[str]:
         """The names of the committed files in `directory`; empty where it is not there."""
-        try:
-            return {entry.name for entry in os.scandir(self.path / directory)}
-        except FileNotFoundError:
-            return set()
+        return self._store.names(self.file(directory))
+
+    @property
+    def _store(self) -> Store:
+        return stores.store_at(self.uri)
+
+
+def located(path: str | os.PathLike[str]) -> str:
+    """The uri of a file or directory that a user named: a local path absolute, ``~`` expanded.
+
+    Raises:
+        UsageError: `path` is relative inside a Ray job, whose directory is a passing copy.
+    """
+    named = os.fspath(path)
+    if stores.is_remote(named):
+        return named.rstrip("/")
+    expanded = os.path.expanduser(os.fsdecode(stores.local_path(named)))
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not os.path.isabs(expanded):
+        raise UsageError(
+            f"{path} is relative, and a Ray job runs in a temporary copy of the directory it "
+            "was submitted from: give an absolute path that every node sees"
+        )
+    return os.path.abspath(expanded)
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of the file that a user named.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: the storage refuses.
+    """
+    uri = located(path)
+    return stores.store_at(uri).read(uri)
 
 
 @contextmanager
-def whole_file(target: Path, beside: Path) -> Iterator[BinaryIO]:
+def whole_file(target: str | os.PathLike[str], beside: str | None = None) -> Iterator[BinaryIO]:
     """Write `target`: it appears, or replaces what was there, when the block ends well. Until then
-    it is a file in the directory `beside`, which must be on the same storage.
+    it may be a file in the directory `beside`, by default the target's own.
 
     Raises:
         FlowerrayError: the storage refuses (disk full, read-only, no permission).
     """
-    pending = beside / f"{target.name[:64]}.{uuid.uuid4().hex[:12]}"
+    uri = located(target)
     try:
-        beside.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(pending, "wb") as stream:
+        with stores.store_at(uri).create(uri, beside or uri.rpartition("/")[0]) as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(pending, target)
     except OSError as error:
+        mend = "see that it may be written to" if stores.is_remote(uri) else "make room"
         raise FlowerrayError(
-            f"can't write {target}: {error.strerror or error}; make room or choose another "
-            "--out, then run the same command again"
+            f"can't write {uri}: {error.strerror or error}; {mend} or choose another --out, then "
+            "run the same command again"
         ) from error
-    finally:
-        pending.unlink(missing_ok=True)

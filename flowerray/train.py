@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,9 +29,12 @@ from flowerray import (
     novelty,
     scores,
     shards,
+    stores,
+    tracking,
 )
 from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec, fingerprint_of
+from flowerray.catalog import Shard
 from flowerray.engines.keras import import_keras, layers_after, open_head
 from flowerray.errors import FlowerrayError
 from flowerray.precision import QUANTISED
@@ -79,10 +81,14 @@ def train(settings: TrainSettings) -> TrainSummary:
         "corrections": sorted(corrected.items()),
         **{name: getattr(settings, name) for name in chosen},
     }
-    if settings.overwrite and out.file("classifier.json").exists():
-        shutil.rmtree(out.path)
+    if settings.overwrite and out.exists("classifier.json"):
+        out.remove("classifier.json")  # first: without it, what is left is no classifier
+        out.remove(".")
+    spec, fingerprint = output.run["config"]["base_spec"], fingerprint_of(config)
     if _is_done(out, config):
         say(f"{out} is trained on these features with these settings already")
+        with tracking.started(settings, spec, fingerprint, going_on=True) as trackers:
+            trackers.finished()
         return summary_of(str(out))
     missing = output.missing()
     if missing:
@@ -92,16 +98,24 @@ def train(settings: TrainSettings) -> TrainSummary:
         )
     weights = None
     if settings.recipe == "finetune":
-        spec = BaseSpec.from_dict(output.run["config"]["base_spec"])
-        weights = pretrained.checked(spec, settings.weights, say).arrays
-    with cluster.connection(settings.address):
+        weights = pretrained.checked(BaseSpec.from_dict(spec), settings.weights, say).arrays
+    begun = bool(_Checkpoint(out, fingerprint).history())
+    with (
+        tracking.started(settings, spec, fingerprint, going_on=begun) as trackers,
+        cluster.connection(settings.address),
+    ):
         import ray
 
         resources = cluster.trainer_resources()
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
         messages: Any = fit.remote(output, settings, config, corrected, weights, resources)
-        for message in messages:
-            say(ray.get(message))
+        for reference in messages:
+            message = ray.get(reference)
+            if isinstance(message, str):
+                say(message)
+            else:
+                trackers.epochs(message)
+        trackers.finished()
     return summary_of(str(out))
 
 
@@ -120,8 +134,10 @@ def fit_and_save(
     corrected: dict[str, str | None],
     weights: list[np.ndarray] | None,
     resources: dict[str, float],
-) -> Iterator[str]:
-    """The trainer task: yields a line of progress an epoch, and leaves the classifier."""
+) -> Iterator[str | tracking.History]:
+    """The trainer task: yields a line of progress and the history so far after each epoch, and
+    leaves the classifier."""
+    stores.use(settings.access)
     import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         loaded = _load(output, corrected, Path(directory))
@@ -146,7 +162,8 @@ def fit_and_save(
             checkpoint.save(history, model)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             yield f"train: epoch {len(history)}: {shown}"
-            if settings.patience and len(history) - _best(history) > settings.patience:
+            yield history
+            if _is_over(history, settings.patience):
                 break
         if settings.patience and "val_loss" in history[0]:
             model = checkpoint.model_after(_best(history))
@@ -159,6 +176,11 @@ def fit_and_save(
             f"expected error {found['ece_before']:.3f} before, {found['ece_after']:.3f} after"
         )
     _save(output, settings, config, loaded, fitted, history, fit_seconds)
+
+
+def _is_over(history: list[dict[str, float]], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no smaller loss."""
+    return patience is not None and len(history) - _best(history) >= patience
 
 
 def _best(history: list[dict[str, float]]) -> int:
@@ -221,21 +243,29 @@ class _Checkpoint:
     def __init__(self, out: Folder, config_fingerprint: str) -> None:
         self.out, self.config_fingerprint = out, config_fingerprint
 
+    def history(self) -> list[dict[str, float]]:
+        """The epochs that an earlier run of the same configuration did."""
+        try:
+            progress = json.loads(self.out.read("checkpoint/progress.json"))
+            same = progress["config_fingerprint"] == self.config_fingerprint
+            return progress["history"] if same else []
+        except (OSError, ValueError, KeyError):
+            return []
+
     def load(self) -> tuple[list[dict[str, float]], heads.Progress | None]:
         """History and model of an earlier run of the same configuration; empty without one."""
+        history = self.history()
+        if not history:
+            return [], None
         try:
-            progress = json.loads(self.out.file("checkpoint/progress.json").read_bytes())
-            if progress["config_fingerprint"] != self.config_fingerprint:
-                return [], None
-            history = progress["history"]
-            head = self.out.file(f"checkpoint/{len(history)}.keras").read_bytes()
+            head = self.out.read(f"checkpoint/{len(history)}.keras")
             return history, heads.Progress(len(history), open_head(head, compile=True))
         except (OSError, ValueError, KeyError):
             return [], None
 
     def model_after(self, epoch: int) -> Any:
         """The model after the best epoch, counted from 1."""
-        return open_head(self.out.file(f"checkpoint/{epoch}.keras").read_bytes())
+        return open_head(self.out.read(f"checkpoint/{epoch}.keras"))
 
     def save(self, history: list[dict[str, float]], model: Any) -> None:
         """Make `model`, after ``len(history)`` epochs, the one to go on from."""
@@ -244,7 +274,7 @@ class _Checkpoint:
         self.out.write("checkpoint/progress.json", json.dumps(progress).encode())
         for epoch in range(1, len(history)):
             if epoch != _best(history):
-                self.out.file(f"checkpoint/{epoch}.keras").unlink(missing_ok=True)
+                self.out.remove(f"checkpoint/{epoch}.keras")
 
 
 @dataclass(frozen=True)
@@ -269,14 +299,14 @@ def _load(output: Output, corrected: dict[str, str | None], directory: Path) -> 
 
     spec, shape, filled, read = None, None, 0, 0
     features: dict[str, np.memmap] = {}
-    for name in sorted(output.folder.names("shards")):
-        table = pq.read_table(output.folder.file(f"shards/{name}"))
+    for table in shards.iter_shards(output):
         about = json.loads(table.schema.metadata[b"flowerray"])
         found = BaseSpec.from_dict(about["config"]["base_spec"])
         if spec is not None and found != spec:
             raise FlowerrayError(
                 f"{output.folder} mixes features of two makes ({spec.differences(found)} in "
-                f"shards/{name}): extract again into an empty directory"
+                f"shards/{Shard(table['image_id'][0].as_py(), len(table)).name}): extract again "
+                "into an empty directory"
             )
         spec, shape = found, tuple(json.loads(table.schema.metadata[b"feature_shape"]))
         keep = usable.slice(read, len(table))
@@ -340,10 +370,11 @@ def _check_classes(
 
 
 def _is_done(out: Folder, config: dict[str, Any]) -> bool:
-    if not out.path.exists() or not out.names("."):
+    there = out.names(".")
+    if not there:
         return False
-    if not out.file("classifier.json").exists():
-        others = out.names(".") - PARTS
+    if "classifier.json" not in there:
+        others = there - PARTS
         if others:
             raise FlowerrayError(
                 f"{out} holds something else ({min(others)}): choose an empty or new directory"
@@ -405,7 +436,7 @@ def _save(
     with out.create("evidence.parquet") as stream:
         pq.write_table(_evidence(loaded, fitted), stream, compression="zstd")
     if loaded.base_spec.calibration is not None:
-        out.write(QUANTISED, output.folder.file(QUANTISED).read_bytes())
+        out.write(QUANTISED, output.folder.read(QUANTISED))
     out.write("history.csv", _as_csv(history).encode())
     captions = [
         (m["uri"], f"original {m['original_label']}\nlabel {m['prediction']} {m['confidence']:.3f}")
@@ -414,8 +445,8 @@ def _save(
     title = f"{len(mistakes)} errors of {len(truth)}, most confident first"
     out.write("errors.png", gallery.draw(captions, title))
     out.write("classifier.json", json.dumps(about, indent=2).encode())
-    out.clear("checkpoint")
-    out.clear("tmp")
+    out.remove("checkpoint")
+    out.remove("tmp")
 
 
 def _evidence(loaded: _Loaded, fitted: Fitted) -> pa.Table:

@@ -59,7 +59,7 @@ def verify(out: str) -> Verdict:
 def _check_shard(output: Output, shard: Shard, verdict: Verdict, rejected: Counter[str]) -> None:
     name = f"shards/{shard.name}"
     try:
-        table = pq.read_table(output.folder.file(name), page_checksum_verification=True)
+        table = pq.read_table(output.folder.open(name), page_checksum_verification=True)
         about = json.loads(table.schema.metadata[b"flowerray"])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         verdict.damaged.append(name)

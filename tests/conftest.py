@@ -21,6 +21,12 @@ RAY = str(Path(sys.executable).parent / "ray")
 DASHBOARD_PORT, AGENT_PORT = 8299, 8298
 SHARED = Path(os.environ.get("FLOWERRAY_SHARED", REPOSITORY.parent / "shared"))
 
+S3_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_REGION": "us-east-1",
+}
+
 
 @pytest.fixture(scope="session")
 def flower_photos() -> Path:
@@ -39,11 +45,15 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
 
 @pytest.fixture(scope="session")
 def local_ray():
-    """One local Ray that every job of the tests uses, as nested connections do."""
+    """One local Ray that every job of the tests uses, as nested connections do. Its workers have
+    the credentials of the tests' S3 server."""
     from flowerray.cluster import connection
 
-    with connection(None):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in S3_CREDENTIALS.items():
+            patch.setenv(name, value)
+        with connection(None):
+            yield
 
 
 @pytest.fixture(scope="session")

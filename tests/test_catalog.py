@@ -6,9 +6,9 @@ import pytest
 
 from flowerray import catalog
 from flowerray.errors import FlowerrayError
-from flowerray.photographs import local_path
 from flowerray.settings import ExtractSettings
 from flowerray.storage import Folder
+from flowerray.stores import local_path
 
 
 def tree(root, **counts):

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -187,7 +188,7 @@ def test_near_pairs_are_those_of_a_plain_loop(monkeypatch):
         for j in range(i + 1, 300)
         if (whole[i] ^ whole[j]).bit_count() <= 3
     }
-    monkeypatch.setattr("flowerray.check.PAIRS_AT_ONCE", 7000)
+    monkeypatch.setattr(sys.modules["flowerray.check"], "PAIRS_AT_ONCE", 7000)
     pairs = near_pairs(hashes, 3)
     assert set(zip(*(column.tolist() for column in pairs), strict=True)) == expected
     assert all(len(column) == 0 for column in near_pairs(hashes[:0], 3))

@@ -22,8 +22,8 @@ from flowerray.errors import FlowerrayError, UsageError
 from flowerray.export import STAGING, export, folder_name
 from flowerray.extract import extract
 from flowerray.label import label
-from flowerray.photographs import local_path
 from flowerray.settings import ExportSettings, ExtractSettings, LabelSettings, TrainSettings
+from flowerray.stores import local_path
 from flowerray.train import train
 
 CLASSES = ["rose", "sun & flower", "../tulip"]

@@ -13,8 +13,9 @@ from conftest import REPOSITORY
 from PIL import Image, features
 
 from flowerray.extract import extract
-from flowerray.photographs import REASONS, Limits, Rejected, decode, local_path
+from flowerray.photographs import REASONS, Limits, Rejected, decode
 from flowerray.settings import ExtractSettings
+from flowerray.stores import local_path
 
 
 def picture(mode="RGB", size=(120, 90)):

@@ -14,7 +14,7 @@ from flowerray.heads import TrainingData
 from flowerray.label import label
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
 from flowerray.shards import read_output, read_table
-from flowerray.train import train
+from flowerray.train import _is_over, train
 
 
 def overconfident(rows=4000, sharpness=3.0):
@@ -204,7 +204,7 @@ def test_corrections_relabel_leave_out_and_add(sample, local_ray, tmp_path):
         with pytest.raises(FlowerrayError, match=message):
             train(settings)
     file.unlink()
-    with pytest.raises(FlowerrayError, match="can't read the corrections"):
+    with pytest.raises(FlowerrayError, match="columns uri and label"):
         train(settings)
 
 
@@ -229,6 +229,12 @@ def test_finetune_learns_the_layers_after_the_features(sample, local_ray, tmp_pa
     )
     assert sum(labelled.labels.values()) == 30
     assert sum(abs(labelled.labels[n] - other.labels[n]) for n in labelled.labels) <= 2
+
+
+def test_patience_counts_the_epochs_without_a_smaller_loss():
+    history = [{"val_loss": loss} for loss in (0.5, 0.4, 0.45, 0.42)]
+    assert [_is_over(history[:epochs], 2) for epochs in (1, 2, 3, 4)] == [False] * 3 + [True]
+    assert not _is_over(history, 3) and not _is_over(history, None)
 
 
 def test_finetune_asks_for_a_layer(sample, local_ray, tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
+from flowerray import stores
 from flowerray.errors import FlowerrayError
 from flowerray.settings import ReportSettings
-from flowerray.storage import whole_file
+from flowerray.storage import Folder, located, whole_file
 
 MARK = b'<meta name="generator" content="flowerray'  # near the start of every page
 
@@ -32,11 +33,12 @@ def report(settings: ReportSettings) -> ReportSummary:
     """
     from flowerray.report import classifier_page, labels_page
 
-    source, out = Path(settings.source).expanduser(), Path(settings.out).expanduser()
+    source, out = Folder.at(settings.source), located(settings.out)
     _check_out(out)
-    if (source / "classifier.json").exists():
+    there = source.names(".")
+    if "classifier.json" in there:
         kind, page = "classifier", classifier_page.render(str(source), settings.thumbnails)
-    elif (source / "run.json").exists():
+    elif "run.json" in there:
         kind, page = "labels", labels_page.render(str(source), settings.thumbnails)
     else:
         raise FlowerrayError(
@@ -44,17 +46,17 @@ def report(settings: ReportSettings) -> ReportSummary:
             "`flowerray train` or `flowerray label`"
         )
     html = page.html.encode()
-    with whole_file(out, out.parent) as stream:
+    with whole_file(out) as stream:
         stream.write(html)
-    return ReportSummary(str(out), kind, page.photographs, page.shown, len(html))
+    return ReportSummary(out, kind, page.photographs, page.shown, len(html))
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: str) -> None:
     """Refuse before the work, not after it."""
-    if out.is_dir():
+    if not stores.is_remote(out) and os.path.isdir(out):
         raise FlowerrayError(f"{out} is a directory: choose a file for --out")
     try:
-        with open(out, "rb") as stream:
+        with stores.store_at(out).open(out) as stream:
             ours = MARK in stream.read(2048)
     except FileNotFoundError:
         return

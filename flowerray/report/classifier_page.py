@@ -5,12 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jinja2 import UndefinedError
 
 from flowerray import classifier
@@ -20,6 +17,7 @@ from flowerray.report import charts
 from flowerray.report.charts import Chart
 from flowerray.report.page import Page, fill
 from flowerray.report.thumbnails import thumbnails
+from flowerray.storage import Folder, located
 
 THUMBNAIL_SIDE = 192  # pixels
 CONFUSION_CLASSES = 30  # a larger matrix is told by its largest errors
@@ -50,19 +48,16 @@ def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
     scores, mistakes = about["scores"], about["mistakes"]
     shown = mistakes[:most_thumbnails]
     pictures = thumbnails((m["uri"], THUMBNAIL_SIDE) for m in shown)
-    calibration = about.get("calibration")
     html = fill(
         "classifier.html",
-        name=Path(directory).resolve().name,
+        name=located(directory).rpartition("/")[2],
         about=about,
         base=dataclasses.asdict(trained.base_spec),
         scores=scores,
         history=_history(directory),
         matrix=_matrix(scores),
         confusions=_confusions(scores),
-        calibration=calibration,
-        reliability=_reliability(calibration) if calibration else None,
-        novelty=about.get("novelty"),
+        reliability=_reliability(about["calibration"]),
         evidence=_evidence(directory, about["classes"]),
         targets=TARGETS,
         mistakes=[{**m, "picture": pictures[m["uri"], THUMBNAIL_SIDE]} for m in shown],
@@ -74,8 +69,8 @@ def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
 def _history(directory: str) -> list[Chart]:
     """Charts of history.csv, one for the losses and one for the accuracies; none for one epoch."""
     try:
-        with open(Path(directory) / "history.csv", encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        text = Folder.at(directory).read("history.csv").decode()
+        rows = list(csv.DictReader(text.splitlines()))
     except FileNotFoundError:
         return []
     if len(rows) < 2:
@@ -150,16 +145,9 @@ class _Evidence:
     drawn: int
 
 
-def _evidence(directory: str, classes: list[str]) -> _Evidence | None:
-    """What evidence.parquet says of precision and coverage, by the class that is predicted."""
-    file = Path(directory) / "evidence.parquet"
-    try:
-        table = pq.read_table(file, columns=["split", "label", "prediction", "confidence"])
-    except FileNotFoundError:
-        return None
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise FlowerrayError(f"{file} can't be read: {reason}; train again") from None
+def _evidence(directory: str, classes: list[str]) -> _Evidence:
+    """What the evidence says of precision and coverage, by the class that is predicted."""
+    table = classifier.evidence(directory)
     right = np.asarray(table["label"]) == np.asarray(table["prediction"])
     predicted, confidence = np.asarray(table["prediction"]), np.asarray(table["confidence"])
     rows, curves = [], {}

@@ -9,7 +9,6 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,7 @@ def render(directory: str, most_thumbnails: int) -> Page:
     html = fill(
         "labels.html",
         "review.js",
-        name=Path(directory).resolve().name,
+        name=output.folder.uri.rpartition("/")[2],
         config=config,
         base=dataclasses.asdict(BaseSpec.from_dict(config["base_spec"])),
         agreement=output.run.get("agreement"),
@@ -133,7 +132,7 @@ class _Tally:
     def __init__(self, classes: list[str], budget: _Budget) -> None:
         self.classes, self.budget = classes, budget
         self.photographs = self.novel_count = self.novel_waiting = self.unsure_count = 0
-        self.has_thresholds = self.has_novelty = False
+        self.has_thresholds = False
         self.labelled, self.accepted = np.zeros((2, len(classes)), int)
         self.confidence_sum = np.zeros(len(classes))
         self.accepted_bins, self.other_bins = np.zeros((2, BINS), int)
@@ -153,7 +152,9 @@ class _Tally:
         table = table.filter(pc.is_valid(table["label"]))
         code = pc.index_in(table["label"], value_set=pa.array(self.classes)).to_numpy()
         confidence = table["confidence"].to_numpy()
-        accepted, novelty = self._accepted(table), self._novelty(table)
+        novelty = table["novelty"].to_numpy()
+        accepted = pc.fill_null(table["accepted"], False).to_numpy()
+        self.has_thresholds |= table["accepted"].null_count < len(table)
         is_novel = novelty > 1
 
         number = len(self.classes)
@@ -180,18 +181,6 @@ class _Tally:
         chosen = [{**row, "reason": "novel"} for row in novel]
         chosen += [{**row, "reason": "unsure"} for row in unsure[: size - len(chosen)]]
         return sorted(chosen, key=lambda row: (row["confidence"], row["image_id"]))
-
-    def _accepted(self, table: pa.Table) -> np.ndarray:
-        if "accepted" not in table.column_names:  # labels of an older flowerray
-            return np.zeros(len(table), bool)
-        self.has_thresholds |= table["accepted"].null_count < len(table)
-        return pc.fill_null(table["accepted"], False).to_numpy()
-
-    def _novelty(self, table: pa.Table) -> np.ndarray:
-        if "novelty" not in table.column_names:
-            return np.full(len(table), np.nan)
-        self.has_novelty |= table["novelty"].null_count < len(table)
-        return table["novelty"].to_numpy()
 
     def _sample(self, table: pa.Table, code: np.ndarray) -> None:
         """A random sample of each class: the rows with the smallest of random keys."""
@@ -289,7 +278,7 @@ def _review(
                 "uri": row["uri"],
                 "label": row["label"],
                 "confidence": row["confidence"],
-                "novelty": row.get("novelty"),
+                "novelty": row["novelty"],
                 "reason": row["reason"],
                 "top": [[t["label"], t["probability"]] for t in row["top_k"]],
                 "picture": picture.source,

@@ -37,7 +37,7 @@
   const ORDERS = {
     least: (a, b) => a.confidence - b.confidence,
     most: (a, b) => b.confidence - a.confidence,
-    novel: (a, b) => (b.novelty ?? -Infinity) - (a.novelty ?? -Infinity) || a.confidence - b.confidence,
+    novel: (a, b) => b.novelty - a.novelty || a.confidence - b.confidence,
     label: (a, b) => classes.indexOf(a.label) - classes.indexOf(b.label) || a.confidence - b.confidence,
     name: (a, b) => (a.uri < b.uri ? -1 : a.uri > b.uri ? 1 : 0),
   };
@@ -119,7 +119,7 @@
       find("status").textContent = `${before}No photograph passes the filters.`;
       return;
     }
-    const novel = entry.novelty === null ? "" : `, novelty ${entry.novelty.toFixed(2)}`;
+    const novel = `, novelty ${entry.novelty.toFixed(2)}`;
     const choice = decided.has(entry.id) ? ` Decided: ${spoken(decided.get(entry.id))}.` : "";
     find("status").textContent =
       `${before}${at + 1} of ${view.length}: ${entry.label}, ${percent(entry.confidence)}, ` +

@@ -1,0 +1,489 @@
+"""The calls' signatures, for editors and type checkers: written by `make stubs`."""
+
+from os import PathLike
+from typing import Any, Literal
+
+from flowerray.baseline import BaselineSummary
+from flowerray.check import CheckSummary
+from flowerray.export import ExportSummary
+from flowerray.extract import ExtractSummary
+from flowerray.label import LabelSummary
+from flowerray.report import ReportSummary
+from flowerray.run import RunSummary
+from flowerray.train import TrainSummary
+from flowerray.verify import Verdict
+from flowerray.errors import FlowerrayError as FlowerrayError
+from flowerray.errors import UsageError as UsageError
+
+__version__: str
+__all__: list[str]
+
+def extract(
+    images: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    address: str | None = None,
+    device: Literal['auto', 'cpu', 'gpu'] = 'auto',
+    actors: int | None = None,
+    threads: int | None = None,
+    batch_size: int | None = None,
+    shard_size: int | None = None,
+    weights: str | PathLike[str] = 'imagenet',
+    engine: Literal['auto', 'keras', 'openvino'] = 'auto',
+    append: bool = False,
+    overwrite: bool = False,
+    retry_rejected: bool = False,
+    max_megapixels: float = 100.0,
+    max_megabytes: float = 256.0,
+    base: str = 'vgg16',
+    layer: str | None = None,
+    preparation: Literal['vgg', 'tf', 'torch', 'none', 'article'] | None = None,
+    pool: Literal['avg'] | None = None,
+    augment: Literal['mirror'] | None = None,
+    precision: Literal['auto', 'float32', 'bfloat16', 'int8'] = 'auto',
+    valid_fraction: float = 0.1,
+    train_per_class: int | None = None,
+    valid_per_class: int | None = None,
+    seed: int = 0,
+) -> ExtractSummary:
+    """Turn labelled photographs into features.
+
+    Args:
+        images (str | PathLike[str]): directory of class folders (with or without train/ and
+            valid/), a flat directory, a glob, a .txt list, or a .parquet or .csv table with a
+            uri column; local, or s3://, gs://, az://, hdfs://, https://
+        out (str | PathLike[str]): directory for the shards
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
+        device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
+            asks a cluster that scales from zero for GPU nodes
+        actors (int | None, default None): Ray actors, each with its own base [one a GPU, and
+            one a CPU elsewhere]
+        threads (int | None, default None): CPU threads that each actor computes with [1, more
+            where memory is short], or on a GPU decodes with [all CPUs beside the GPU]
+        batch_size (int | None, default None): photographs in one forward pass [16, on a GPU
+            128]
+        shard_size (int | None, default None): photographs in one shard, the unit of work and of
+            retry [32 to 512, by their number]
+        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
+            (for smoke tests)
+        engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
+            openvino on CPUs [openvino where it is installed]
+        append (bool, default False): keep what --out has, add the photographs that came since
+        overwrite (bool, default False): delete what an earlier run left in --out, start anew
+        retry_rejected (bool, default False): only try the rejected photographs of --out again
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
+        base (str, default 'vgg16'): pretrained base; `flowerray bases` lists them
+        layer (str | None, default None): take the features after this layer [the last]
+        preparation (Literal['vgg', 'tf', 'torch', 'none', 'article'] | None, default None): how
+            pixels are prepared: vgg, tf, torch, none or article [the base's own]
+        pool (Literal['avg'] | None, default None): avg averages the features over the map: a
+            49th of the bytes
+        augment (Literal['mirror'] | None, default None): mirror computes the features of each
+            photograph's mirror image too, to train on
+        precision (Literal['auto', 'float32', 'bfloat16', 'int8'], default 'auto'): arithmetic
+            of the base; auto is bfloat16 where the hardware has it, else float32; int8 needs
+            flowerray[openvino] and CPUs
+        valid_fraction (float, default 0.1): share of each class kept for validation where the
+            folders name no split
+        train_per_class (int | None, default None): photographs of each class to train on, drawn
+            by --seed; the rest is left out
+        valid_per_class (int | None, default None): photographs of each class to validate on,
+            drawn by --seed
+        seed (int, default 0): seed of the split
+
+    Returns:
+        ExtractSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def train(
+    features: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    address: str | None = None,
+    recipe: Literal['mlp', 'logistic', 'article', 'finetune'] = 'mlp',
+    epochs: int | None = None,
+    patience: int | None = None,
+    class_weights: Literal['balanced'] | None = None,
+    corrections: str | PathLike[str] | None = None,
+    weights: str | PathLike[str] = 'imagenet',
+    seed: int = 0,
+    overwrite: bool = False,
+    tensorboard: str | PathLike[str] | None = None,
+    mlflow: str | None = None,
+) -> TrainSummary:
+    """Fit a classifier's head on features.
+
+    Args:
+        features (str | PathLike[str]): directory that `flowerray extract` wrote
+        out (str | PathLike[str]): directory for the classifier
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
+        recipe (Literal['mlp', 'logistic', 'article', 'finetune'], default 'mlp'): how the head
+            is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or finetune (the
+            base's layers after --layer too, 6 epochs) [mlp]
+        epochs (int | None, default None): epochs, for recipes that have them [the recipe's own]
+        patience (int | None, default None): stop after so many epochs without a smaller loss on
+            the validation photographs, and keep the best epoch's head [all epochs, the last
+            one's]
+        class_weights (Literal['balanced'] | None, default None): balanced gives each class the
+            same weight, however many photographs it has
+        corrections (str | PathLike[str] | None, default None): CSV with columns uri and label,
+            as a report exports it; photographs that the features lack are added to them, an
+            empty label leaves a photograph out
+        weights (str | PathLike[str], default 'imagenet'): the base's weights, for finetune:
+            imagenet, a file, or random
+        seed (int, default 0): seed of initial values and shuffling
+        overwrite (bool, default False): delete the classifier in --out and train anew
+        tensorboard (str | PathLike[str] | None, default None): log epochs and final scores for
+            TensorBoard, into a directory of their own in this one
+        mlflow (str | None, default None): log parameters, epochs, scores and the classifier to
+            this experiment at MLFLOW_TRACKING_URI; needs flowerray[mlflow]
+
+    Returns:
+        TrainSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def label(
+    images: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    classifier: str | PathLike[str],
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    address: str | None = None,
+    device: Literal['auto', 'cpu', 'gpu'] = 'auto',
+    actors: int | None = None,
+    threads: int | None = None,
+    batch_size: int | None = None,
+    shard_size: int | None = None,
+    weights: str | PathLike[str] = 'imagenet',
+    engine: Literal['auto', 'keras', 'openvino'] = 'auto',
+    append: bool = False,
+    overwrite: bool = False,
+    retry_rejected: bool = False,
+    max_megapixels: float = 100.0,
+    max_megabytes: float = 256.0,
+    precision: Literal['float32', 'bfloat16', 'int8'] | None = None,
+    top_k: int = 3,
+    min_precision: float | None = None,
+    min_confidence: float | None = None,
+    format: Literal['parquet', 'csv', 'jsonl'] = 'parquet',
+    gallery: str | PathLike[str] | None = None,
+) -> LabelSummary:
+    """Label photographs with a classifier.
+
+    Args:
+        images (str | PathLike[str]): directory (searched to any depth), a glob, a .txt list, or
+            a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://,
+            https://
+        out (str | PathLike[str]): directory for the shards
+        classifier (str | PathLike[str]): directory that `flowerray train` wrote
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
+        device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
+            asks a cluster that scales from zero for GPU nodes
+        actors (int | None, default None): Ray actors, each with its own base [one a GPU, and
+            one a CPU elsewhere]
+        threads (int | None, default None): CPU threads that each actor computes with [1, more
+            where memory is short], or on a GPU decodes with [all CPUs beside the GPU]
+        batch_size (int | None, default None): photographs in one forward pass [16, on a GPU
+            128]
+        shard_size (int | None, default None): photographs in one shard, the unit of work and of
+            retry [32 to 512, by their number]
+        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
+            (for smoke tests)
+        engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
+            openvino on CPUs [openvino where it is installed]
+        append (bool, default False): keep what --out has, add the photographs that came since
+        overwrite (bool, default False): delete what an earlier run left in --out, start anew
+        retry_rejected (bool, default False): only try the rejected photographs of --out again
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
+        precision (Literal['float32', 'bfloat16', 'int8'] | None, default None): arithmetic of
+            the base; another than the classifier's is tried on a sample first, and how many
+            labels agree is said [the classifier's]
+        top_k (int, default 3): labels kept for each photograph
+        min_precision (float | None, default None): accept a class' labels down to the
+            confidence at which so large a share of them is right, by the bound that the
+            classifier's evidence allows; the rest goes to OUT/review.parquet
+        min_confidence (float | None, default None): accept labels of this confidence, the rest
+            goes to OUT/review.parquet
+        format (Literal['parquet', 'csv', 'jsonl'], default 'parquet'): also write all labels as
+            one csv or jsonl file
+        gallery (str | PathLike[str] | None, default None): draw photographs with label and
+            confidence into this PNG
+
+    Returns:
+        LabelSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def run(
+    images: str | PathLike[str],
+    pile: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    address: str | None = None,
+    truth: str | PathLike[str] | None = None,
+    base: str = 'vgg16',
+    preparation: Literal['vgg', 'tf', 'torch', 'none', 'article'] | None = None,
+    precision: Literal['auto', 'float32', 'bfloat16', 'int8'] = 'auto',
+    recipe: Literal['mlp', 'logistic', 'article', 'finetune'] = 'mlp',
+    actors: int | None = None,
+    weights: str | PathLike[str] = 'imagenet',
+    seed: int = 0,
+) -> RunSummary:
+    """Extract, train and label in one go.
+
+    Args:
+        images (str | PathLike[str]): labelled photographs, as for `flowerray extract`
+        pile (str | PathLike[str]): photographs to label, as for `flowerray label`
+        out (str | PathLike[str]): directory for features/, classifier/, labels/ and labels.png
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
+        truth (str | PathLike[str] | None, default None): CSV with columns file and label, to
+            score the pile's labels
+        base (str, default 'vgg16'): pretrained base
+        preparation (Literal['vgg', 'tf', 'torch', 'none', 'article'] | None, default None): how
+            pixels are prepared [the base's own]
+        precision (Literal['auto', 'float32', 'bfloat16', 'int8'], default 'auto'): arithmetic
+            of the base
+        recipe (Literal['mlp', 'logistic', 'article', 'finetune'], default 'mlp'): how the head
+            is built and fitted
+        actors (int | None, default None): Ray actors
+        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        seed (int, default 0): seed of split and training
+
+    Returns:
+        RunSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def evaluate(
+    labels: str | PathLike[str],
+    *,
+    truth: str | PathLike[str],
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+) -> dict[str, Any]:
+    """Score labels against a truth.
+
+    Args:
+        labels (str | PathLike[str]): directory that `flowerray label` wrote
+        truth (str | PathLike[str]): CSV with columns file and label, or `folders`: each
+            photograph's folder is its label
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+
+    Returns:
+        dict[str, Any]
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def verify(
+    out: str | PathLike[str],
+    *,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+) -> Verdict:
+    """Check that an output has every photograph once.
+
+    Args:
+        out (str | PathLike[str]): the --out of extract or label
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+
+    Returns:
+        Verdict
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def check(
+    source: str | PathLike[str],
+    *,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    only: str | None = None,
+    out: str | PathLike[str] | None = None,
+    strict: bool = False,
+    min_side: int | None = None,
+    max_aspect: float = 3.0,
+    min_photographs: int = 20,
+    max_imbalance: float = 10.0,
+) -> CheckSummary:
+    """Find copies, leakage, wrong labels and odd files in a labelled set.
+
+    Args:
+        source (str | PathLike[str]): labelled photographs, as for `flowerray extract`, or its
+            --out, which shows wrong labels as well
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        only (str | None, default None): do these checks alone, comma-separated: unreadable,
+            exact_duplicate, near_duplicate, leakage, two_labels, mislabelled, imbalance,
+            few_photographs, small, extreme_aspect
+        out (str | PathLike[str] | None, default None): also write the findings to this CSV, a
+            row each
+        strict (bool, default False): exit with 1 if anything was found
+        min_side (int | None, default None): shortest side in pixels that is not small [the
+            input side of the features' base, of vgg16 without features]
+        max_aspect (float, default 3.0): longer side over the shorter, above which it is extreme
+        min_photographs (int, default 20): fewer photographs of a class are few
+        max_imbalance (float, default 10.0): largest class over the smallest, above which it is
+            an imbalance
+
+    Returns:
+        CheckSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def report(
+    source: str | PathLike[str],
+    *,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    out: str | PathLike[str] = 'report.html',
+    thumbnails: int = 500,
+) -> ReportSummary:
+    """Make one HTML page of a classifier or of labels, to look at and to correct labels on.
+
+    Args:
+        source (str | PathLike[str]): classifier that `flowerray train` wrote, or labels that
+            `flowerray label` wrote
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        out (str | PathLike[str], default 'report.html'): the page, one HTML file
+        thumbnails (int, default 500): photographs shown at most, in all
+
+    Returns:
+        ReportSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def export(
+    labels: str | PathLike[str],
+    *,
+    format: Literal['csv', 'jsonl', 'labelstudio', 'fiftyone', 'folders'],
+    out: str | PathLike[str],
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    accepted_only: bool = False,
+    min_confidence: float | None = None,
+    copy: bool = False,
+    url_root: str | PathLike[str] = '/',
+    url_prefix: str | None = None,
+    overwrite: bool = False,
+) -> ExportSummary:
+    """Write labels for other tools: tables, Label Studio, FiftyOne, class folders.
+
+    Args:
+        labels (str | PathLike[str]): directory that `flowerray label` wrote
+        format (Literal['csv', 'jsonl', 'labelstudio', 'fiftyone', 'folders']): csv, jsonl,
+            labelstudio: one file; fiftyone, folders: a directory
+        out (str | PathLike[str]): the file or directory to write
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        accepted_only (bool, default False): leave out the labels that were not accepted
+        min_confidence (float | None, default None): leave out the labels below this confidence
+        copy (bool, default False): folders: copy the photographs instead of linking them
+        url_root (str | PathLike[str], default '/'): labelstudio: the directory that --url-
+            prefix stands for; for its own local files, LOCAL_FILES_DOCUMENT_ROOT
+        url_prefix (str | None, default None): labelstudio: what takes the place of --url-root
+            in front of each photograph's path [/data/local-files/?d=, where Label Studio serves
+            local files]
+        overwrite (bool, default False): fiftyone, folders: delete the earlier export in --out,
+            start anew
+
+    Returns:
+        ExportSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def baseline(
+    images: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    limit: int = 25,
+    top_k: int = 3,
+    weights: str | PathLike[str] | None = None,
+    class_names: str | PathLike[str] | None = None,
+) -> BaselineSummary:
+    """Show what VGG16 as published says of photographs, in ImageNet's classes.
+
+    Args:
+        images (str | PathLike[str]): directory (searched to any depth), a glob, a .txt list, or
+            a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://,
+            https://
+        out (str | PathLike[str]): directory for baseline.parquet and baseline.png
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        limit (int, default 25): photographs, taken evenly from all
+        top_k (int, default 3): classes said of each photograph
+        weights (str | PathLike[str] | None, default None): VGG16's weights with their top, a
+            Keras .h5 of 528 MB [Keras' download]
+        class_names (str | PathLike[str] | None, default None): Keras' imagenet_class_index.json
+            [Keras' download]
+
+    Returns:
+        BaselineSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """

@@ -1,0 +1,114 @@
+"""What Ray exports to Prometheus of a job: how far it is, and what its actors do.
+
+Ray's agent on each node adds up what the processes there send it every ten seconds, and serves it
+until the node goes. So everything is a counter, which stays true after its process has ended (of a
+gauge the agent forgets the value), but for the queue, which is of the moment. Seconds are counters
+too: of a histogram's sum the agent keeps only an approximation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flowerray.photographs import Rejected
+
+# Ray puts ray_ before each name and, if it is a counter, _total after it. Their label is `command`:
+# Prometheus has a `job` of its own.
+OF_A_RUN = {
+    "flowerray_run_listed": "photographs in the run's manifest",
+    "flowerray_run_done": "of those, the ones with a row committed, in this run or before it",
+    "flowerray_run_rejected": "of those done in this run, the ones rejected, by reason",
+}
+OF_AN_ACTOR = {
+    "flowerray_photographs": "photographs computed and committed",
+    "flowerray_rejected": "of those, the ones rejected, by reason",
+    "flowerray_shards": "shards committed",
+    "flowerray_decode_seconds": "seconds of threads that read and decoded",
+    "flowerray_compute_seconds": "seconds in which the base computed",
+}
+WAITING = "flowerray_waiting_photographs"
+DESCRIPTIONS = OF_A_RUN | OF_AN_ACTOR | {WAITING: "photographs decoded and waiting for the base"}
+
+
+class RunMetrics:
+    """How far a run is, told by its driver: the one process that every commit comes to once."""
+
+    def __init__(self, what: str, output: str, listed: int, done: int) -> None:
+        self._counters = _Counters(OF_A_RUN, command=what, output=output)
+        self._counters.add("flowerray_run_listed", listed)
+        self._counters.add("flowerray_run_done", done)
+
+    def add(self, photographs: int, rejected: Iterable[str]) -> None:
+        """`photographs` more are done; `rejected` holds the reason of each one without a result."""
+        self._counters.add("flowerray_run_done", photographs)
+        self._counters.add_each("flowerray_run_rejected", rejected)
+
+
+class ActorMetrics:
+    """What one actor of command `what` does. Kept up to date per batch and per shard."""
+
+    def __init__(self, what: str) -> None:
+        from ray.util.metrics import Gauge
+
+        self._counters = _Counters(OF_AN_ACTOR, command=what)
+        self._waiting = Gauge(WAITING, DESCRIPTIONS[WAITING], ("command",))
+        self._waiting.set_default_tags({"command": what})
+        # The seconds that each photograph took that is decoded and waits; threads append to it.
+        self._decoded: deque[float] = deque()
+
+    def timed(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        """`read`, which decodes a photograph or rejects it, with the time that it takes counted."""
+
+        def timed(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            outcome = read(*arguments)
+            seconds = time.perf_counter() - started
+            if isinstance(outcome, Rejected):
+                self._counters.add("flowerray_decode_seconds", seconds)
+            else:
+                self._decoded.append(seconds)
+            return outcome
+
+        return timed
+
+    @contextmanager
+    def batch(self, photographs: int) -> Iterator[None]:
+        """The block computes so many decoded photographs."""
+        taken = min(photographs, len(self._decoded))
+        decoding = sum(self._decoded.popleft() for _ in range(taken))
+        self._counters.add("flowerray_decode_seconds", decoding)
+        self._waiting.set(len(self._decoded))
+        started = time.perf_counter()
+        yield
+        self._counters.add("flowerray_compute_seconds", time.perf_counter() - started)
+
+    def committed(self, photographs: int, rejected: Iterable[str]) -> None:
+        """A shard is: of its photographs so many were computed, `rejected` for these reasons."""
+        self._counters.add("flowerray_shards", 1)
+        self._counters.add("flowerray_photographs", photographs)
+        self._counters.add_each("flowerray_rejected", rejected)
+
+
+class _Counters:
+    """Counters with the same `tags`; those of rejected photographs have the reason too."""
+
+    def __init__(self, names: Iterable[str], **tags: str) -> None:
+        from ray.util import metrics
+
+        self._counters = {}
+        for name in names:
+            keys = (*tags, "reason") if name.endswith("_rejected") else tuple(tags)
+            counter = metrics.Counter(name, DESCRIPTIONS[name], keys)
+            self._counters[name] = counter.set_default_tags(tags)
+
+    def add(self, name: str, value: float) -> None:
+        if value > 0:  # Ray refuses to add nothing
+            self._counters[name].inc(value)
+
+    def add_each(self, name: str, reasons: Iterable[str]) -> None:
+        for reason, photographs in Counter(reasons).items():
+            self._counters[name].inc(photographs, {"reason": reason})

@@ -1,0 +1,95 @@
+"""Every other file system: hdfs:// through Arrow, and what fsspec has an implementation of."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+from pyarrow import fs
+
+from flowerray.errors import UsageError
+
+ARROWS_OWN = ("hdfs", "viewfs")
+
+
+class ArrowStore:
+    """See ``flowerray.stores.Store``. A file is written beside and renamed."""
+
+    def __init__(self, scheme: str, authority: str) -> None:
+        self._root = f"{scheme}://{authority}"
+        if scheme in ARROWS_OWN:
+            self._system, path = fs.FileSystem.from_uri(f"{self._root}/")
+        else:
+            self._system, path = _of_fsspec(self._root)
+        self._prefix = path.rstrip("/")
+
+    def read(self, uri: str, limit: int | None = None) -> bytes:
+        """See Store."""
+        with self._system.open_input_stream(self._path(uri)) as stream:
+            data = stream.read(None if limit is None else limit + 1)
+        if limit is not None and len(data) > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return bytes(data)
+
+    def open(self, uri: str) -> pa.NativeFile:
+        """See Store."""
+        return self._system.open_input_file(self._path(uri))
+
+    @contextmanager
+    def create(self, uri: str, beside: str) -> Iterator[BinaryIO]:
+        """See Store."""
+        pending = f"{beside}/{uuid.uuid4().hex}"
+        for file in (uri, pending):
+            self._system.create_dir(self._path(file).rpartition("/")[0], recursive=True)
+        try:
+            with self._system.open_output_stream(self._path(pending)) as stream:
+                yield stream
+            self._system.move(self._path(pending), self._path(uri))
+        finally:
+            self.delete(pending)
+
+    def names(self, uri: str) -> set[str]:
+        """See Store."""
+        return {info.base_name for info in self._in(self._path(uri))}
+
+    def files(self, uri: str) -> Iterator[list[tuple[str, int | None]]]:
+        """See Store: directory by directory."""
+        found = self._in(self._path(uri))
+        yield [(self._uri(i.path), i.size) for i in found if i.type == fs.FileType.File]
+        for info in found:
+            if info.type == fs.FileType.Directory:
+                yield from self.files(self._uri(info.path))
+
+    def delete(self, uri: str) -> None:
+        """See Store."""
+        path = self._path(uri)
+        kind = self._system.get_file_info(path).type
+        if kind == fs.FileType.Directory:
+            self._system.delete_dir(path)
+        elif kind == fs.FileType.File:
+            self._system.delete_file(path)
+
+    def _in(self, path: str) -> list[Any]:
+        selector = fs.FileSelector(path, allow_not_found=True)
+        return sorted(self._system.get_file_info(selector), key=lambda info: info.path)
+
+    def _path(self, uri: str) -> str:
+        return (self._prefix + uri.removeprefix(self._root)).rstrip("/") or "/"
+
+    def _uri(self, path: str) -> str:
+        return self._root + "/" + path.removeprefix(self._prefix).lstrip("/")
+
+
+def _of_fsspec(root: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(f"{root}/")
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"{root} can't be opened: {error}") from None
+    return fs.PyFileSystem(fs.FSSpecHandler(system)), path

@@ -1,0 +1,82 @@
+"""Files of this machine, or of a file system that every node mounts."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import pyarrow as pa
+
+
+def local_path(uri: str) -> str | bytes:
+    """The path behind a local `uri`; ``file://`` percent-encodes names that are no UTF-8."""
+    return unquote_to_bytes(uri.removeprefix("file://")) if uri.startswith("file://") else uri
+
+
+def local_uri(path: bytes) -> str:
+    """The uri of a local path: itself where it is UTF-8, else what `local_path` undoes."""
+    try:
+        return path.decode()
+    except UnicodeDecodeError:
+        return "file://" + quote_from_bytes(path)
+
+
+class LocalStore:
+    """See ``flowerray.stores.Store``. A file is written beside, flushed to disk, and renamed."""
+
+    def read(self, uri: str, limit: int | None = None) -> bytes:
+        """See Store."""
+        with open(local_path(uri), "rb") as stream:
+            data = stream.read(-1 if limit is None else limit + 1)
+        if limit is not None and len(data) > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return data
+
+    def open(self, uri: str) -> pa.NativeFile:
+        """See Store."""
+        return pa.OSFile(os.fsdecode(local_path(uri)), "rb")
+
+    @contextmanager
+    def create(self, uri: str, beside: str) -> Iterator[BinaryIO]:
+        """See Store; `beside` must be on the same file system."""
+        target = Path(os.fsdecode(local_path(uri)))
+        pending = Path(beside) / f"{target.name[:64]}.{uuid.uuid4().hex[:12]}"
+        pending.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(pending, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(pending, target)
+        finally:
+            pending.unlink(missing_ok=True)
+
+    def names(self, uri: str) -> set[str]:
+        """See Store."""
+        try:
+            return {entry.name for entry in os.scandir(uri)}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+
+    def files(self, uri: str) -> Iterator[list[tuple[str, int | None]]]:
+        """See Store. Photographs are listed by ``flowerray.catalog``, which knows links in circles
+        and names that are no UTF-8."""
+        for directory, subdirectories, names in os.walk(uri):
+            subdirectories.sort()
+            paths = [os.path.join(directory, name) for name in sorted(names)]
+            yield [(path, os.path.getsize(path)) for path in paths]
+
+    def delete(self, uri: str) -> None:
+        """See Store."""
+        if os.path.isdir(uri) and not os.path.islink(uri):
+            shutil.rmtree(uri, ignore_errors=True)
+        else:
+            Path(uri).unlink(missing_ok=True)

@@ -1,0 +1,235 @@
+"""Object stores: S3 and its equals, Google Cloud Storage, Azure Blob Storage.
+
+Through obstore, the Rust library object_store: one request a file, connections kept, no Python lock
+held, and requests that are throttled or fail by the server's fault (429, 5xx, lost connections)
+sent again after a growing, random wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from urllib.parse import urlsplit
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import BaseError, InvalidPathError
+
+from flowerray.errors import FlowerrayError
+
+if TYPE_CHECKING:
+    from flowerray.stores import Access
+
+PAGE = 1000  # keys in one answer of a store that is listed
+WHOLE_BYTES = 8 << 20  # files up to this size come in one request, larger ones in parts
+PART_BYTES = 1 << 20
+RETRIES: Any = {"max_retries": 12, "retry_timeout": timedelta(minutes=5)}
+NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+TIMEOUTS = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=2)}
+
+
+class ObjectStore:
+    """See ``flowerray.stores.Store``. An object is put whole or not at all."""
+
+    def __init__(self, scheme: str, bucket: str, access: Access) -> None:
+        self._root = f"{scheme}://{bucket}"
+        options: Any = dict(TIMEOUTS)
+        config: Any = {}
+        credentials = None
+        if access.anonymous:
+            config["skip_signature"] = True
+        if scheme in ("s3", "s3a"):
+            endpoint = access.endpoint_url or os.environ.get("AWS_ENDPOINT_URL")
+            if endpoint:
+                _check_answers(endpoint)
+                config["endpoint"] = endpoint
+                options["allow_http"] = endpoint.startswith("http://")
+            elif not {"AWS_REGION", "AWS_DEFAULT_REGION"} & set(os.environ):
+                config["region"] = _region_of(bucket)
+            credentials = None if access.anonymous else _profile()
+        try:
+            self._store: Any = obstore.store.from_url(
+                self._root.replace("s3a://", "s3://"),
+                config=config,
+                client_options=options,
+                retry_config=RETRIES,
+                **({"credential_provider": credentials} if credentials else {}),
+            )
+        except (BaseError, ValueError) as error:
+            raise FlowerrayError(f"can't open {self._root}: {_first_line(error)}") from None
+
+    def read(self, uri: str, limit: int | None = None) -> bytes:
+        """See Store."""
+        with _os_errors():
+            found = self._store.get(self._key(uri))
+            if limit is not None and found.meta["size"] > limit:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            return memoryview(found.bytes()).tobytes()
+
+    def open(self, uri: str) -> pa.NativeFile:
+        """See Store."""
+        with _os_errors():
+            found = self._store.get(self._key(uri))
+            if found.meta["size"] <= WHOLE_BYTES:
+                return pa.BufferReader(pa.py_buffer(found.bytes()))
+            reader = obstore.open_reader(self._store, self._key(uri), buffer_size=PART_BYTES)
+            return pa.PythonFile(_Reader(reader), "r")
+
+    @contextmanager
+    def create(self, uri: str, beside: str) -> Iterator[BinaryIO]:
+        """See Store; nothing lies beside: what is not closed never becomes an object."""
+        with _os_errors():
+            writer = _Writer(obstore.open_writer(self._store, self._key(uri)))
+            yield cast(BinaryIO, writer)
+            writer.commit()
+
+    def names(self, uri: str) -> set[str]:
+        """See Store."""
+        with _os_errors():
+            found = self._store.list_with_delimiter(self._key(uri))
+        paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
+        return {path.rpartition("/")[2] for path in paths}
+
+    def files(self, uri: str) -> Iterator[list[tuple[str, int | None]]]:
+        """See Store: in the order of their keys. The empty objects by which some tools mark a
+        directory are left out."""
+        marker: tuple[str, int | None] | None = None
+        try:
+            with _os_errors():
+                for page in self._store.list(self._key(uri), chunk_size=PAGE):
+                    found: list[tuple[str, int | None]] = []
+                    for one in page:
+                        if marker and not one["path"].startswith(marker[0] + "/"):
+                            found.append((f"{self._root}/{marker[0]}", 0))
+                        marker = (one["path"], 0) if one["size"] == 0 else None
+                        if marker is None:
+                            found.append((f"{self._root}/{one['path']}", one["size"]))
+                    yield found
+                if marker:
+                    yield [(f"{self._root}/{marker[0]}", 0)]
+        except InvalidPathError as error:
+            raise FlowerrayError(
+                f"{uri} has a key that can't be listed ({_first_line(error)}): name the "
+                "photographs in a .txt list or a .parquet table instead"
+            ) from None
+
+    def delete(self, uri: str) -> None:
+        """See Store."""
+        key = self._key(uri)
+        with _os_errors():
+            for page in self._store.list(key, chunk_size=PAGE):
+                self._store.delete([one["path"] for one in page])
+            try:
+                self._store.delete(key)
+            except FileNotFoundError:
+                return
+
+    def _key(self, uri: str) -> str:
+        return uri.partition("://")[2].partition("/")[2]
+
+
+class _Reader(io.RawIOBase):
+    """What Arrow takes for a file, of a reader of obstore's."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return bytes(self._file.read(None if size is None or size < 0 else size))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+
+class _Writer(io.RawIOBase):
+    """What Arrow takes for a file, of a writer of obstore's; closing it commits nothing."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._position = file, 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._file.write(bytes(data))
+        self._position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._position
+
+    def commit(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    try:
+        yield
+    except (InvalidPathError, FlowerrayError):
+        raise
+    except (FileNotFoundError, BaseError) as error:
+        if any(code in str(error) for code in NO_BUCKET):
+            raise OSError("there is no such bucket") from None
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+        raise kind(_first_line(error)) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0].partition(": <?xml")[0].strip()
+
+
+def _check_answers(endpoint: str) -> None:
+    """A wrong address is known at once; the retries would go on for minutes."""
+    parts = urlsplit(endpoint)
+    try:
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        socket.create_connection((parts.hostname or "", port), timeout=10).close()
+    except (OSError, KeyError, ValueError) as error:
+        raise FlowerrayError(
+            f"no S3 server answers at {endpoint} ({error}): see --endpoint-url and AWS_ENDPOINT_URL"
+        ) from None
+
+
+def _region_of(bucket: str) -> str:
+    """The region that AWS says a bucket is in; it says so to anybody."""
+    import urllib3
+
+    try:
+        answer = urllib3.request(
+            "HEAD", f"https://{bucket}.s3.amazonaws.com", timeout=5, retries=False, redirect=False
+        )
+    except urllib3.exceptions.HTTPError:
+        return "us-east-1"
+    return str(answer.headers.get("x-amz-bucket-region", "us-east-1"))
+
+
+def _profile() -> Any:
+    """Credentials by boto3 (profiles, single sign-on) where it is installed and there are such;
+    obstore itself knows the environment's, a pod's, a container's and an instance's."""
+    configured = "AWS_PROFILE" in os.environ or Path("~/.aws").expanduser().is_dir()
+    if "AWS_ACCESS_KEY_ID" in os.environ or not configured or not find_spec("boto3"):
+        return None
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        return Boto3CredentialProvider()
+    except ValueError:  # none configured
+        return None

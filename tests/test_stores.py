@@ -1,0 +1,357 @@
+"""Stores: local, S3 by a real server that is slow and fails now and then, the web, fsspec's."""
+
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import urllib3
+from conftest import REPOSITORY, S3_CREDENTIALS
+
+from flowerray import catalog, stores
+from flowerray.cli import main
+from flowerray.errors import FlowerrayError, UsageError
+from flowerray.label import label
+from flowerray.photographs import Limits, Rejected, read
+from flowerray.settings import ExtractSettings, LabelSettings
+from flowerray.shards import LABELS
+from flowerray.storage import Folder
+from flowerray.verify import verify
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """The address of a server that takes 20 ms for an answer and refuses one request in twenty."""
+    pytest.importorskip("moto", reason="moto, the S3 server, is in flowerray[test]")
+    address = f"http://127.0.0.1:{free_port()}"
+    script = [sys.executable, REPOSITORY / "tests" / "s3_server.py", address.rpartition(":")[2]]
+    server = subprocess.Popen([*script, "--errors", "0.05", "--latency", "0.02"])
+    patch = pytest.MonkeyPatch()
+    for name, value in {**S3_CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
+        patch.setenv(name, value)
+    try:
+        deadline = time.monotonic() + 60
+        while troubles(address) is None:
+            assert time.monotonic() < deadline and server.poll() is None
+            time.sleep(0.1)
+        import boto3
+
+        boto3.client("s3").create_bucket(Bucket="flowers")
+        yield address
+    finally:
+        patch.undo()
+        server.kill()
+        server.wait()
+
+
+def troubles(address):
+    """Requests so far, and those of them that were refused."""
+    try:
+        answer = urllib3.request("GET", f"{address}/troubles", retries=False)
+    except urllib3.exceptions.HTTPError:
+        return None
+    return [int(n) for n in answer.data.split()]
+
+
+def put(uri, data=b"x"):
+    folder, _, name = uri.rpartition("/")
+    Folder(folder).write(name, data)
+
+
+def put_tree(directory, uri):
+    for file in sorted(Path(directory).rglob("*")):
+        if file.is_file():
+            put(f"{uri}/{file.relative_to(directory)}", file.read_bytes())
+
+
+@pytest.fixture(params=["local", "s3", "memory"])
+def folder(request, tmp_path):
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+    roots = {"local": str(tmp_path), "s3": "s3://flowers", "memory": "memory://here"}
+    return Folder.at(f"{roots[request.param]}/folder")
+
+
+def test_a_folder_is_alike_in_every_store(folder):
+    assert folder.names(".") == set() and not folder.exists("run.json")
+    with pytest.raises(FileNotFoundError):
+        folder.read("run.json")
+    with pytest.raises(FileNotFoundError):
+        folder.open("run.json")
+    folder.write("run.json", b"one")
+    folder.write("run.json", b"two")
+    folder.write("shards/b c.parquet", b"3" * 300_000)
+    folder.write("shards/a.parquet", b"")
+    folder.hint("attempts/1.tried", b"1")
+    assert folder.read("run.json") == b"two"
+    assert folder.names(".") - {"tmp"} == {"run.json", "shards", "attempts"}
+    assert folder.names("shards") == {"a.parquet", "b c.parquet"}
+    opened = folder.open("shards/b c.parquet")
+    opened.seek(299_990)
+    assert opened.read(100) == b"3" * 10
+    store = stores.store_at(folder.uri)
+    listed = [entry for page in store.files(folder.file("shards")) for entry in page]
+    assert [(uri.rpartition("/")[2], size) for uri, size in listed] == [
+        ("a.parquet", 0),
+        ("b c.parquet", 300_000),
+    ]
+    with pytest.raises(OSError, match="too large"):
+        store.read(folder.file("shards/b c.parquet"), 1000)
+    folder.remove("shards/a.parquet")
+    folder.remove("shards/nothing")
+    assert folder.names("shards") == {"b c.parquet"}
+    folder.remove("shards")
+    assert folder.names("shards") == set() and folder.read("run.json") == b"two"
+    folder.remove(".")
+    assert folder.names(".") == set()
+
+
+def test_a_file_whose_writing_fails_never_appears(folder):
+    folder.write("kept", b"before")
+    for name in ("kept", "new"):
+        with pytest.raises(ZeroDivisionError), folder.create(name) as stream:
+            stream.write(b"half")
+            raise ZeroDivisionError
+    assert folder.read("kept") == b"before" and not folder.exists("new")
+    folder.remove(".")
+
+
+def test_a_large_table_is_read_in_parts(s3):
+    folder = Folder("s3://flowers/large")
+    table = pa.table({"n": pa.array(range(4_000_000))})
+    with folder.create("n.parquet") as stream:
+        pq.write_table(table, stream, row_group_size=100_000, compression="none")
+    file = pq.ParquetFile(folder.open("n.parquet"))
+    assert file.read_row_group(39)["n"][-1].as_py() == 3_999_999
+
+
+def extracted(images, **options):
+    settings = ExtractSettings(images=str(images), out="", **options)
+    table = pa.Table.from_batches(catalog.photographs_to_extract(settings), catalog.FOUND)
+    return table.to_pylist()
+
+
+def listed(source):
+    batches = catalog.photographs_to_label(source)
+    return pa.Table.from_batches(batches, catalog.FOUND)["uri"].to_pylist()
+
+
+def test_class_folders_in_a_bucket_are_those_of_a_directory(s3, tmp_path):
+    tulips = [f"train/tulip/{i}.jpg" for i in range(3)]
+    for name in (*tulips, "train/rose/b/1.jpg", "train/rose/z.jpg", "valid/rose/3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    shutil.copytree(tmp_path / "valid" / "rose", tmp_path / "valid" / "tulip")
+    put_tree(tmp_path, "s3://flowers/classes")
+    for below in ("", "/train"):
+        here, there = extracted(f"{tmp_path}{below}"), extracted(f"s3://flowers/classes{below}")
+        for rows, root in ((here, str(tmp_path)), (there, "s3://flowers/classes")):
+            for row in rows:
+                row["uri"] = row["uri"].removeprefix(root)
+        assert here == there and here
+    with pytest.raises(FlowerrayError, match="no photographs found in s3://flowers/nothing"):
+        extracted("s3://flowers/nothing")
+    Folder("s3://flowers/classes").remove("valid")
+    with pytest.raises(FlowerrayError, match="not both train/ and valid/"):
+        extracted("s3://flowers/classes")
+
+
+def test_lists_tables_globs_and_odd_names_in_a_bucket(s3):
+    root = "s3://flowers/odd"
+    names = ["a b.jpg", "c#d?e=f.jpg", "deep/er/ü%20.jpg", "hun'dred\"&<.png"]
+    for name in [*names, ".hidden.jpg", "deep/.tmp/x.jpg"]:
+        put(f"{root}/{name}", name.encode())
+    import boto3
+
+    boto3.client("s3").put_object(Bucket="flowers", Key="odd/deep/", Body=b"")  # as consoles do
+    assert listed(root) == listed(root + "/") == [f"{root}/{name}" for name in names]
+    for name in names:
+        assert read(f"{root}/{name}", None, Limits()) == name.encode()
+    assert listed(f"{root}/**/*.jpg") == [f"{root}/{name}" for name in names[:3]]
+    assert listed(f"{root}/*.jpg") == [f"{root}/{name}" for name in names[:2]]
+    put("s3://flowers/lists/all.txt", b"../odd.jpg\ns3://flowers/odd/a b.jpg\n")
+    expected = ["s3://flowers/lists/../odd.jpg", f"{root}/a b.jpg"]
+    assert listed("s3://flowers/lists/all.txt") == expected
+    put("s3://flowers/lists/all.csv", b"uri,size\na.jpg,3\n")
+    assert listed("s3://flowers/lists/all.csv") == ["s3://flowers/lists/a.jpg"]
+    table = io.BytesIO()
+    pq.write_table(pa.table({"uri": [f"{root}/a b.jpg"]}), table)
+    put("s3://flowers/lists/all.parquet", table.getvalue())
+    assert listed("s3://flowers/lists/all.parquet") == [f"{root}/a b.jpg"]
+    for source, said in (
+        ("s3://flowers/lists/nothing.txt", "no such file"),
+        ("s3://flowers/odd/*.gif", "no photographs found"),
+        ("s3://nowhere/x", "no such bucket"),
+        ("s3:///x", "needs a bucket"),
+        ("sftpx://host/x", "sftpx"),
+    ):
+        with pytest.raises((FlowerrayError, UsageError), match=said):
+            listed(source)
+
+
+def test_a_key_that_the_store_can_not_list_is_named(s3):
+    import boto3
+
+    boto3.client("s3").put_object(Bucket="flowers", Key="empty//part.jpg", Body=b"x")
+    with pytest.raises(FlowerrayError, match=r"empty//part\.jpg.*\.txt list"):
+        listed("s3://flowers/empty")
+
+
+def test_what_a_bucket_refuses_is_a_reject_with_its_reason(s3):
+    for uri, reason in (
+        ("s3://flowers/no.jpg", "missing"),
+        ("s3://nowhere/no.jpg", "unreadable"),
+        ("nope://flowers/no.jpg", "unreadable"),
+    ):
+        with pytest.raises(Rejected) as rejected:
+            read(uri, None, Limits())
+        assert rejected.value.reason == reason and "\n" not in rejected.value.detail
+    put("s3://flowers/large.jpg", bytes(2000))
+    with pytest.raises(Rejected) as rejected:
+        read("s3://flowers/large.jpg", None, Limits(max_bytes=1000))
+    assert rejected.value.reason == "too_large"
+
+
+def test_the_three_jobs_in_a_bucket_give_the_labels_of_local_files(local_ray, s3, sample, tmp_path):
+    put_tree(sample.labelled, "s3://flowers/labelled")
+    put_tree(sample.pile, "s3://flowers/pile")
+    before = troubles(s3)
+    for images, pile, out in (
+        (sample.labelled, sample.pile, tmp_path),
+        ("s3://flowers/labelled", "s3://flowers/pile", "s3://flowers/jobs"),
+    ):
+        # The workers learn the endpoint from the settings, not from the environment.
+        for arguments in (
+            ("extract", images, "--out", f"{out}/features", "--base", "thumbnail"),
+            ("train", f"{out}/features", "--out", f"{out}/classifier"),
+            (
+                *("label", pile, "--classifier", f"{out}/classifier", "--out", f"{out}/labels"),
+                *("--min-confidence", "0.9", "--format", "csv", "--gallery", f"{out}/labels.png"),
+            ),
+            ("verify", f"{out}/labels"),
+            ("report", f"{out}/labels", "--out", f"{out}/labels.html"),
+            ("export", f"{out}/labels", "--format", "jsonl", "--out", f"{out}/labels.jsonl"),
+        ):
+            assert main([*map(str, arguments), "--endpoint-url", s3]) == 0
+    requests, refused = (after - b for after, b in zip(troubles(s3), before, strict=True))
+    assert requests > 200 and refused > 2
+    here, there = (
+        pa.concat_tables(
+            pq.read_table(folder.open(f"shards/{name}"), schema=LABELS)
+            for name in sorted(folder.names("shards"))
+        ).to_pylist()
+        for folder in (Folder(f"{tmp_path}/labels"), Folder("s3://flowers/jobs/labels"))
+    )
+
+    def told(rows):
+        rows = sorted(rows, key=lambda row: row["uri"].rpartition("/pile/")[2])
+        return [
+            (row["uri"].rpartition("/pile/")[2], row["label"], row["error"], row["accepted"])
+            for row in rows
+        ]
+
+    assert told(here) == told(there)
+    assert sum(row["error"] is not None for row in there) == 4
+    out = Folder("s3://flowers/jobs")
+    assert out.names("labels") == {"run.json", "manifest", "shards", "labels.csv", "review.parquet"}
+    assert out.names(".") >= {"labels.png", "labels.html", "labels.jsonl"}
+    # Done already: nothing is computed again, and other settings are refused.
+    again = LabelSettings(
+        images="s3://flowers/pile",
+        classifier="s3://flowers/jobs/classifier",
+        out="s3://flowers/jobs/labels",
+        min_confidence=0.9,
+    )
+    assert label(again).computed == 0
+    with pytest.raises(FlowerrayError, match="other settings"):
+        label(replace(again, top_k=1))
+    put("s3://flowers/pile/zzz.jpg", (Path(sample.pile) / os.listdir(sample.pile)[0]).read_bytes())
+    assert label(replace(again, append=True)).computed == 1 and verify(again.out).whole
+    assert label(replace(again, overwrite=True)).computed == 1 + len(os.listdir(sample.pile))
+
+
+def test_a_killed_job_in_a_bucket_goes_on_where_it_was(command, s3, sample):
+    put_tree(sample.labelled, "s3://flowers/again")
+    out = Folder("s3://flowers/killed")
+    arguments = ["extract", "s3://flowers/again", "--out", out.uri, "--base", "thumbnail"]
+    arguments += ["--shard-size", "1", "--actors", "1", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowerray.cli", *arguments], stderr=subprocess.DEVNULL
+    )
+    while not out.names("shards"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    there = verify(out.uri).present
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert 0 < json.loads(done.stdout)["computed"] <= 30 - there
+    assert verify(out.uri).whole and out.names(".") == {"run.json", "manifest", "shards"}
+
+
+def test_an_endpoint_that_does_not_answer_is_told_at_once(command, tmp_path, monkeypatch):
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    out = ("--out", tmp_path / "f", "--endpoint-url", endpoint)
+    done = command("extract", "s3://flowers/pile", *out)
+    assert done.returncode == 1 and f"no S3 server answers at {endpoint}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def web(sample, tmp_path):
+    """A web server of the sample's pile, that answers every third request with 503."""
+    shutil.copytree(sample.pile, tmp_path / "pile" / "deep er")
+    (tmp_path / "pile" / ".hidden").write_text("no")
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def do_GET(self):
+            asked.append(self.path)
+            if len(asked) % 3 == 0:
+                return self.send_error(503)
+            return super().do_GET()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_photographs_on_a_web_server(web, sample):
+    uris = listed(f"{web}/pile")
+    assert len(uris) == len(os.listdir(sample.pile))
+    for uri in uris:
+        name = uri.rpartition("/")[2]
+        assert "/pile/deep%20er/" in uri
+        data = (Path(sample.pile) / name).read_bytes()
+        if data:
+            assert read(uri, None, Limits()) == data
+    with pytest.raises(Rejected) as rejected:
+        read(f"{web}/pile/none.jpg", None, Limits())
+    assert rejected.value.reason == "missing"
+    with pytest.raises(UsageError, match="nothing can be written"):
+        Folder.at(f"{web}/out").write("a", b"")
