@@ -5,15 +5,18 @@ language, or as `sh`, it holds commands; as `text` it holds what commands print,
 """
 
 import ast
+import contextlib
 import csv
 import dataclasses
 import json
+import os
 import re
 import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +57,8 @@ NOT_RUN = {  # commands that are parsed and not run, and why
     "python benchmarks/": "takes minutes to hours",
     "python3 -m venv": "takes minutes to fill",
 }
+# What an indented block may hold besides: Python, a Dockerfile, YAML, a drawing.
+OTHER_CODE = re.compile(r"import |from |FROM |- |\w+:(\s|$)|.*[─▶│]")
 SAID_BEFORE = ["pile", "--classifier", "classifier", "--out", "labels"]  # what `...` stands for
 
 
@@ -69,9 +74,9 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
                 content.append(line)
             yield fence[1], "\n".join(content)
         elif line.startswith("    ") and (indented or not previous.strip()):
-            indented.append(line.strip())
+            indented.append(line)
         elif indented:
-            yield "", "\n".join(indented)
+            yield "", textwrap.dedent("\n".join(indented))
             indented = []
         previous = line
 
@@ -80,7 +85,7 @@ def commands(text: str) -> list[list[str]]:
     """The words of every command in the blocks of `text`, in order."""
     found = []
     for language, content in blocks(text):
-        if language in ("", "sh", "bash") and not re.match("import |from |- |.*[─▶│]", content):
+        if language in ("", "sh", "bash") and not OTHER_CODE.match(content):
             for line in content.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 found += [words] if words else []
@@ -156,11 +161,17 @@ def run_flowerray(words: list[str], reason: str | None) -> None:
     if "..." in words:
         at = words.index("...")
         words = [*words[:at], *SAID_BEFORE, *words[at + 1 :]]
-    cli.parser().parse_args(words)
-    if reason is None:
+    words, into = (words[: words.index(">")], words[-1]) if ">" in words else (words, None)
+    if reason is not None:
+        cli.parser().parse_args(words)
+        return
+    with contextlib.ExitStack() as stack:
+        if into is not None:
+            file = Path(into if into[0] != "~" else os.devnull)
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(file.open("w"))))
         code = cli.main([re.sub(r"^/data\b", str(Path.cwd()), word) for word in words])
-        # What `check --strict` finds is no failure of the command.
-        assert code == 0 or (code == 1 and "--strict" in words), " ".join(words)
+    # What `check --strict` finds is no failure of the command.
+    assert code == 0 or (code == 1 and "--strict" in words), " ".join(words)
 
 
 def run_python(words: list[str], reason: str | None, patch: pytest.MonkeyPatch) -> None:
