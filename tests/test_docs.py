@@ -52,6 +52,7 @@ NO_TEST_CAN = {  # programs that are not run here, and why
 NOT_RUN = {  # commands that are parsed and not run, and why
     "flowerray baseline ": "needs other weights, of half a gigabyte",
     "flowerray .*--address ": "needs a cluster",
+    "flowerray train .*--recipe finetune": "takes a minute; test_trust.py does it",
     "flowerray weights fetch --file ": "needs that file",
     "python -c .*keras.applications": "downloads from Keras",
     "python benchmarks/": "takes minutes to hours",
@@ -119,8 +120,8 @@ def here(sample, local_ray, tmp_path_factory):
         patch.chdir(here)
         for words in commands(README.read_text()):
             follow(words, patch)
-        shutil.copytree(here, there / "after", symlinks=True)
-        yield here
+    shutil.copytree(here, there / "after", symlinks=True)
+    return here
 
 
 @pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "README.md"])
