@@ -40,7 +40,7 @@ def watch(*arguments: object) -> Watched:
     started, watched = time.monotonic(), Watched()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None:
-        watched.driver_megabytes = max(watched.driver_megabytes, _peak_megabytes(process.pid))
+        watched.driver_megabytes = max(watched.driver_megabytes, peak_megabytes(process.pid))
         held = list(_actors_megabytes())
         if held:
             watched.actors_megabytes.append(max(held))
@@ -52,7 +52,8 @@ def watch(*arguments: object) -> Watched:
     return watched
 
 
-def _peak_megabytes(pid: int) -> float:
+def peak_megabytes(pid: int | str) -> float:
+    """The most memory that the process `pid` has held so far."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000

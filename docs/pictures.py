@@ -18,8 +18,8 @@ from PIL import Image
 from flowerray import cli, cluster
 
 IMAGES = Path(__file__).parent / "images"
-WIDTH, HEIGHT = 1000, 840
-COLOURS = 160  # in a picture, so that it is small enough to keep beside the code
+WIDTH, HEIGHT = 1000, 640
+COLOURS = 96  # in a picture, so that it is small enough to keep beside the code
 
 
 def main() -> None:
