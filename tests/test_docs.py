@@ -52,6 +52,7 @@ NO_TEST_CAN = {  # programs that are not run here, and why
 NOT_RUN = {  # commands that are parsed and not run, and why
     "flowerray baseline ": "needs other weights, of half a gigabyte",
     "flowerray .*--address ": "needs a cluster",
+    "flowerray .*--config job.yaml": "test_examples.py runs it with the document's own file",
     "flowerray train .*--recipe finetune": "takes a minute; test_trust.py does it",
     "flowerray weights fetch --file ": "needs that file",
     "python -c .*keras.applications": "downloads from Keras",
