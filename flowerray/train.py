@@ -71,6 +71,7 @@ def train(settings: TrainSettings) -> TrainSummary:
             trained on or validated, or an output that holds something else.
     """
     out = Folder.at(settings.out)
+    settings = replace(settings, out=str(out))  # the trainer's directory may be another
     output = shards.read_output(settings.features, "features")
     corrected = corrections.read(settings.corrections) if settings.corrections else {}
     if corrected:
