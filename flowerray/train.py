@@ -109,9 +109,7 @@ def train(settings: TrainSettings) -> TrainSummary:
 
         resources = cluster.trainer_resources()
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
-        # The task may run in another directory, where a relative --out would mean another place.
-        placed = replace(settings, out=str(out))
-        messages: Any = fit.remote(output, placed, config, corrected, weights, resources)
+        messages: Any = fit.remote(output, settings, config, corrected, weights, resources)
         for reference in messages:
             message = ray.get(reference)
             if isinstance(message, str):
