@@ -27,12 +27,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from measure import machine, peak_megabytes
 
-from flowerray import catalog, cluster, shards, verify
+from flowerray import catalog, cluster, shards
 from flowerray.catalog import FOUND, Listing, Manifest, Shard
 from flowerray.label import _counted, _write_review
 from flowerray.settings import ExtractSettings
 from flowerray.shards import Output
 from flowerray.storage import Folder
+from flowerray.verify import verify
 
 DOCUMENTS = Path(__file__).parent.parent / "docs"
 SHARD = 512  # photographs in a shard of a large job
@@ -116,7 +117,7 @@ def probe_listing(work: Path, rows: int) -> dict[str, Any]:
     listing = catalog.write_listing(batches(), folder, "manifest", SHARD)
     seconds = time.perf_counter() - began - making
     assert listing.rows == rows
-    files = list(folder.file("manifest").iterdir())
+    files = list(Path(folder.file("manifest")).iterdir())
     about = pq.read_metadata(max(files))
     return {
         "seconds": seconds,
@@ -173,7 +174,7 @@ def manifest_of(count: int) -> Manifest:
 def probe_names(work: Path, files: int) -> dict[str, Any]:
     """The same command again when all is done: the shards' names, and what is missing of them."""
     output = Output(Folder.at(work / "many"), manifest_of(files), {})
-    directory = output.folder.file("shards")
+    directory = Path(output.folder.file("shards"))
     if not directory.exists():
         directory.mkdir(parents=True)
         for shard in output.manifest.shards():
@@ -252,7 +253,7 @@ def labelled(work: Path, count: int) -> Output:
     """An output of `count` label shards of random labels, a third of them not accepted."""
     about = {"kind": "labels", "config": {"classes": list("abc")}, "flowerray_version": "-"}
     output = Output(Folder.at(work / f"labels-{count}"), manifest_of(count), about)
-    if output.folder.file("run.json").exists():
+    if output.folder.exists("run.json"):
         return output
     chance = np.random.default_rng(0)
     classes = np.array(["rose", "sunflower", "tulip"])
@@ -288,7 +289,7 @@ def labelled(work: Path, count: int) -> Output:
 
 def probe_shards(work: Path, count: int) -> dict[str, Any]:
     """Label shards as they lie."""
-    files = labelled(work, count).folder.file("shards").iterdir()
+    files = Path(labelled(work, count).folder.file("shards")).iterdir()
     return {"bytes": sum(file.stat().st_size for file in files)}
 
 
@@ -316,7 +317,7 @@ PROBES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "counted": last_pass(_counted),
     "rejects": last_pass(shards.rejects),
     "review": last_pass(_write_review),
-    "verify": last_pass(lambda output: verify.verify(str(output.folder))),
+    "verify": last_pass(lambda output: verify(str(output.folder))),
 }
 
 
