@@ -289,7 +289,7 @@ class TrainSettings(ClusterSettings, StorageSettings):
     out: str = option("directory for the classifier", metavar="CLASSIFIER", path=True)
     recipe: str = option(
         "how the head is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or "
-        "finetune (the base's layers after --layer too, 6 epochs) [mlp]",
+        "finetune (the base's layers after --layer too, 4 epochs) [mlp]",
         "mlp",
         choices=RECIPES,
     )
