@@ -16,8 +16,8 @@ demo: $(READY)  ## the whole way on a drawn sample set: weights, extract, train,
 	$(BIN)/flowerray run $(DEMO)/sample/labelled $(DEMO)/sample/pile --out $(DEMO)/results \
 		--truth $(DEMO)/sample/truth.csv
 
-test: $(READY)  ## every test
-	$(BIN)/python -m pytest
+test: $(READY)  ## every test, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 chaos: $(READY)  ## fifty rounds of random kills on a cluster of three nodes, about 40 minutes
 	$(BIN)/python tests/chaos.py --seeds 50
