@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import site
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,16 @@ from flowerray.sample import SampleSet, draw_sample
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RAY = str(Path(sys.executable).parent / "ray")
-DASHBOARD_PORT, AGENT_PORT = 8299, 8298
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+HEAD_PORT, DASHBOARD_PORT, AGENT_PORT = free_port(), free_port(), free_port()
 SHARED = Path(os.environ.get("FLOWERRAY_SHARED", REPOSITORY.parent / "shared"))
 
 S3_CREDENTIALS = {
@@ -105,7 +115,13 @@ def ray_head(
         "PATH": f"{Path(python).parent}:{os.environ['PATH']}",
         **more,
     }
-    options = ["--head", "--block", "--num-cpus=2", "--port=6399", "--include-dashboard=true"]
+    options = [
+        "--head",
+        "--block",
+        "--num-cpus=2",
+        f"--port={HEAD_PORT}",
+        "--include-dashboard=true",
+    ]
     options += [f"--dashboard-port={DASHBOARD_PORT}", f"--temp-dir={directory}"]
     # Its usual port may be another Ray's of this machine; without an agent no job starts.
     options += [f"--dashboard-agent-listen-port={AGENT_PORT}"]

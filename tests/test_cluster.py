@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.dataset
 import pytest
 import yaml
-from conftest import RAY, REPOSITORY, ray_head
+from conftest import HEAD_PORT, RAY, REPOSITORY, ray_head
 
 from flowerray.verify import verify
 
@@ -101,7 +101,7 @@ def test_a_head_that_is_lost_ends_the_job_with_a_line_that_says_so(sample, tmp_p
             "flowerray.cli",
             *map(str, arguments),
             "--address",
-            "127.0.0.1:6399",
+            f"127.0.0.1:{HEAD_PORT}",
         ],
         stderr=subprocess.PIPE,
         text=True,

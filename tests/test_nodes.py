@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset
 import pytest
+from conftest import free_port
 from PIL import Image
 from test_metrics import queried
 
@@ -119,12 +119,6 @@ class Nodes:
                     if reason := re.search(r'reason="(\w+)"', labels):
                         sums[f"{metric} {reason.group(1)}"] += float(value)
         return sums
-
-
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

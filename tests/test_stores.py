@@ -4,7 +4,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import urllib3
-from conftest import REPOSITORY, S3_CREDENTIALS
+from conftest import REPOSITORY, S3_CREDENTIALS, free_port
 
 from flowerray import catalog, stores
 from flowerray.cli import main
@@ -28,12 +27,6 @@ from flowerray.settings import ExtractSettings, LabelSettings
 from flowerray.shards import LABELS
 from flowerray.storage import Folder
 from flowerray.verify import verify
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
