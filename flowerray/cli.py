@@ -127,21 +127,22 @@ def _label_text(done: Any) -> str:
 
 
 def _run_text(done: Any) -> str:
+    label = done.label
+    rate = f", {label.computed / label.seconds:.1f} a second" if label.computed else ""
     lines = [
         f"classes    {', '.join(done.train.classes)}",
         f"trained    on {done.extract.photographs:,} photographs; validation accuracy "
         f"{done.train.scores['accuracy']:.4f}, errors {done.train.scores['errors']}/"
         f"{done.train.scores['photographs']}",
-        f"labelled   {done.label.photographs:,} photographs, "
-        f"{done.label.photographs / done.label.seconds:.1f} a second",
-        f"rejected   {_rejected_text(done.label.rejected)}",
+        f"labelled   {label.photographs:,} photographs{rate}",
+        f"rejected   {_rejected_text(label.rejected)}",
     ]
     if done.evaluation:
         lines.append(
             f"accuracy   {done.evaluation['accuracy']:.4f} on the pile, "
             f"errors {done.evaluation['errors']}/{done.evaluation['photographs']}"
         )
-    where = done.label.out.removesuffix("labels")
+    where = label.out.removesuffix("labels")
     return "\n".join([*lines, f"results    {where}features, classifier, labels, labels.png"])
 
 

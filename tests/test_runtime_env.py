@@ -50,12 +50,14 @@ def test_runtime_env_yaml_names_the_wheel_that_is_built(checkout):
 
 
 def test_a_stopped_job_goes_on_where_it_was(bare_cluster, checkout, sample, tmp_path):
-    find = "from importlib.util import find_spec as f; print(f('flowerray'), f('keras'), f('ray'))"
-    found, _ = ray_job(bare_cluster, checkout, "submit", "--", "python", "-c", find).communicate()
-    assert "None None ModuleSpec" in found
+    found = "import sys; from importlib.util import find_spec as find; import ray; "
+    found += "sys.exit(any(map(find, ('flowerray', 'keras'))))"
+    without = ray_job(bare_cluster, checkout, "submit", "--", "python", "-c", found)
+    said, _ = without.communicate()
+    assert without.returncode == 0, said
 
     out = tmp_path / "features"
-    job = ("flowerray", "extract", sample.labelled.parent, "--out", out, "--json")
+    job = ("flowerray", "extract", sample.labelled.parent, "--out", out)
     job += ("--shard-size", 2, "--actors", 1, "--precision", "float32")
     submit = ("submit", "--runtime-env", "runtime_env.yaml")
     first = ray_job(bare_cluster, checkout, *submit, "--submission-id", "flowers-1", "--", *job)
@@ -63,13 +65,16 @@ def test_a_stopped_job_goes_on_where_it_was(bare_cluster, checkout, sample, tmp_
         time.sleep(0.1)
     ray_job(bare_cluster, checkout, "stop", "flowers-1").communicate()
     said, _ = first.communicate()
-    assert "flowerray: interrupted" in said and "Job 'flowers-1' was stopped" in said, said
+    assert "Job 'flowers-1' was stopped" in said, said
+    # What a job says last need not reach whoever follows it; its log has it.
+    log, _ = ray_job(bare_cluster, checkout, "logs", "flowers-1").communicate()
+    assert "flowerray: interrupted" in log, log
 
     stopped = verify(str(out))
     assert stopped.present and stopped.missing and not stopped.damaged
     kept = {shard: shard.stat().st_mtime_ns for shard in (out / "shards").iterdir()}
     second = ray_job(bare_cluster, checkout, *submit, "--submission-id", "flowers-2", "--", *job)
     said, _ = second.communicate()
-    assert second.returncode == 0 and f'"computed": {stopped.missing}' in said, said
+    assert second.returncode == 0, said
     assert verify(str(out)).whole
     assert {shard: shard.stat().st_mtime_ns for shard in kept} == kept
