@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,8 @@ import numpy as np
 
 Epochs = Iterator[tuple[dict[str, float], Any]]
 DenseLayers = list[tuple[np.ndarray, np.ndarray]]  # kernel (in, out) and bias (out,), ReLU between
+# Of rows (n, width), their class indices (n,) and weights (n,), and a seed.
+Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, int], DenseLayers]
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def logistic(data: TrainingData, epochs: int | None, seed: int, before: Progress
 
 def mlp(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
     """Three small networks of one hidden layer on the embedding, their logits averaged."""
-    yield from _on_embedding(data, seed, _fit_mlp)
+    yield from _on_embedding(data, seed, fit_mlp)
 
 
 def article(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
@@ -95,17 +97,17 @@ def article(data: TrainingData, epochs: int | None, seed: int, before: Progress 
     yield from _epochs(model, data, epochs or 20, seed, before)
 
 
-FINETUNE_EPOCHS = 6
+FINETUNE_EPOCHS, MIXUP = 4, 0.4
 
 
 def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
-    """The base's layers after the features, trained on with a new head: average pooling, Dropout
-    0.4, softmax; AdamW, its rate falling from 3e-5 to 0 along a cosine, 6 epochs.
+    """The base's layers after the features and the mlp head on what they give, trained on: AdamW,
+    its rate falling from 3e-5 to 0 along a cosine, Dropout 0.4 before the last layer, 4 epochs.
 
-    The new head begins as the logistic regression on what the pretrained layers give, so that its
-    first steps don't spoil them (Kumar et al. 2022, https://arxiv.org/abs/2202.10054), with half
-    its logits, since those photographs are the ones it was fitted on. Labels are smoothed by 0.1,
-    for some are wrong. Normalisation layers keep the statistics that they were pretrained with.
+    The head is fitted first, so that its first steps don't spoil the pretrained layers (Kumar et
+    al. 2022, https://arxiv.org/abs/2202.10054). It knows the photographs that it was fitted on by
+    heart, so mixtures of them are trained on (Zhang et al. 2018, https://arxiv.org/abs/1710.09412).
+    Normalisation layers keep the statistics that they were pretrained with.
     """
     import keras
 
@@ -117,20 +119,14 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
         rest = data.rest
         for layer in rest.layers:
             layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-        pooled = rest.output
-        if len(pooled.shape) == 4:
-            pooled = keras.layers.GlobalAveragePooling2D(name="pooled", dtype="float32")(pooled)
-        layer = keras.layers.Dropout(0.4, dtype="float32")(pooled)
-        dense = keras.layers.Dense(
-            data.classes, activation="softmax", dtype="float32", name="probabilities"
-        )
-        model = keras.Model(rest.input, dense(layer), name="finetune")
-        dense.set_weights(_logistic_weights(data, keras.Model(rest.input, pooled)))
+        some = predict(rest, data.features[:: math.ceil(len(data.features) / 512)])
+        embedder = keras.Model(rest.input, _embedding_of(rest.output, some))
+        model = _with_head(embedder, data, seed, fit_mlp, dropout=0.4)
         rows = len(data.features) * (1 if data.mirrored is None else 2)
         steps = epochs * math.ceil(rows / BATCH_SIZE)
         rate = keras.optimizers.schedules.CosineDecay(3e-5, steps)
-        _compile(model, keras.optimizers.AdamW(rate), label_smoothing=0.1)
-    yield from _epochs(model, data, epochs, seed, before)
+        _compile(model, keras.optimizers.AdamW(rate))
+    yield from _epochs(model, data, epochs, seed, before, MIXUP)
 
 
 RECIPES: dict[str, Callable[[TrainingData, int | None, int, Progress | None], Epochs]] = {
@@ -145,14 +141,14 @@ FOLDS = 5
 def out_of_fold(recipe: str, data: TrainingData, seed: int) -> np.ndarray | None:
     """Probabilities float32 (n, classes) of the training photographs, each by a head fitted without
     its fold; None for a recipe that takes too long, or with a class of one photograph."""
-    fit = {"logistic": _fit_logistic, "mlp": _fit_mlp}.get(recipe)
+    fit = {"logistic": _fit_logistic, "mlp": fit_mlp}.get(recipe)
     if fit is None or np.bincount(data.labels).min() < 2:
         return None
     own, mirrored = _embedded(data, _embedder(data))
     probabilities = np.zeros((len(own), data.classes), np.float32)
     for train, held in folds(data.labels, seed):
         rows, labels, weights = _rows(data, own, mirrored, train)
-        probabilities[held] = _softmax(_forward(fit(rows, labels, weights, seed), own[held]))
+        probabilities[held] = predict_dense(fit(rows, labels, weights, seed), own[held])
     return probabilities
 
 
@@ -168,18 +164,12 @@ def folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarra
 def embedding(model: Any, data: TrainingData) -> Any:
     """The Keras tensor in `model` that stands for a photograph: a vector of unit length. It is the
     one that the recipe classifies by, or else one made of the features beside it."""
-    import keras
-
-    names = [layer.name for layer in model.layers]
-    if "embedding" in names:
+    if "embedding" in [layer.name for layer in model.layers]:
         return model.get_layer("embedding").output
-    if "pooled" in names:
-        unit = keras.layers.UnitNormalization(name="embedding")
-        return unit(model.get_layer("pooled").output)
-    return _embedding_of(model.inputs[0], data)
+    return _embedding_of(model.inputs[0], data.features)
 
 
-def _embedding_of(features: Any, data: TrainingData) -> Any:
+def _embedding_of(features: Any, examples: np.ndarray) -> Any:
     """The features compressed, averaged over the map, brought to unit length.
 
     Softsign, x / (1 + |x|) in units of the mean activation, keeps a few strong activations from
@@ -187,9 +177,9 @@ def _embedding_of(features: Any, data: TrainingData) -> Any:
     """
     import keras
 
-    layer = keras.layers.Rescaling(1 / _mean_activation(data.features))(features)
+    layer = keras.layers.Rescaling(1 / mean_activation(_chunks(examples)))(features)
     layer = keras.layers.Activation("softsign")(layer)
-    if data.features.ndim == 4:
+    if examples.ndim == 4:
         layer = keras.layers.GlobalAveragePooling2D()(layer)
     return keras.layers.UnitNormalization(name="embedding")(layer)
 
@@ -198,7 +188,7 @@ def _embedder(data: TrainingData) -> Any:
     import keras
 
     features = keras.Input(data.features.shape[1:], name="features")
-    return keras.Model(features, _embedding_of(features, data))
+    return keras.Model(features, _embedding_of(features, data.features))
 
 
 def without_optimizer(model: Any) -> Any:
@@ -223,16 +213,23 @@ def set_temperature(model: Any, temperature: float) -> None:
 
 def predict(model: Any, features: np.ndarray) -> np.ndarray:
     """What `model` makes of float16 features that may be larger than memory, in float32."""
-    chunks = (features[i : i + 256].astype(np.float32) for i in range(0, len(features), 256))
-    return np.concatenate([np.asarray(model(chunk, training=False)) for chunk in chunks])
+    return np.concatenate([np.asarray(model(f, training=False)) for f in _chunks(features)])
 
 
-def _on_embedding(
-    data: TrainingData, seed: int, fit: Callable[[Any, Any, Any, int], DenseLayers]
-) -> Epochs:
+def _chunks(features: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(features), 256):
+        yield features[start : start + 256].astype(np.float32)
+
+
+def _on_embedding(data: TrainingData, seed: int, fit: Fit) -> Epochs:
+    model = _with_head(_embedder(data), data, seed, fit)
+    yield _accuracies(model, data), model
+
+
+def _with_head(embedder: Any, data: TrainingData, seed: int, fit: Fit, dropout: float = 0.0) -> Any:
+    """The Keras model `embedder` and dense layers that are fitted on what it gives."""
     import keras
 
-    embedder = _embedder(data)
     own, mirrored = _embedded(data, embedder)
     layers = fit(*_rows(data, own, mirrored, np.arange(len(own))), seed)
     layer = embedder.output
@@ -240,10 +237,12 @@ def _on_embedding(
         hidden = keras.layers.Dense(len(bias), activation="relu")
         layer = hidden(layer)
         hidden.set_weights([kernel, bias])
+    if dropout:
+        layer = keras.layers.Dropout(dropout)(layer)
     last = keras.layers.Dense(data.classes, activation="softmax", name="probabilities")
     model = keras.Model(embedder.input, last(layer))
     last.set_weights(list(layers[-1]))
-    yield _accuracies(model, data), model
+    return model
 
 
 def _embedded(data: TrainingData, embedder: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -262,12 +261,6 @@ def _rows(
     return rows, labels, weights[labels]
 
 
-def _logistic_weights(data: TrainingData, pooled: Any) -> list[np.ndarray]:
-    own, mirrored = _embedded(data, pooled)
-    ((kernel, bias),) = _fit_logistic(*_rows(data, own, mirrored, np.arange(len(own))), seed=0)
-    return [kernel / 2, bias / 2]
-
-
 def _fit_logistic(
     rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int
 ) -> DenseLayers:
@@ -282,7 +275,9 @@ def _fit_logistic(
     return [_unscaled(kernel, bias, centre, spread)]
 
 
-def _fit_mlp(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int) -> DenseLayers:
+def fit_mlp(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int) -> DenseLayers:
+    """The mlp head on embeddings `rows` float32 (n, width) of classes `labels` int (n,), each of
+    which is there; `weights` (n,) multiply the loss."""
     from sklearn.neural_network import MLPClassifier
 
     centre, spread = _centre_and_spread(rows)
@@ -327,14 +322,12 @@ def _unscaled(
     return kernel.astype(np.float32), (bias - centre @ kernel).astype(np.float32)
 
 
-def _forward(layers: DenseLayers, rows: np.ndarray) -> np.ndarray:
+def predict_dense(layers: DenseLayers, rows: np.ndarray) -> np.ndarray:
+    """Probabilities (n, classes) of embeddings `rows` (n, width)."""
     for kernel, bias in layers[:-1]:
         rows = np.maximum(rows @ kernel + bias, 0)
     kernel, bias = layers[-1]
-    return rows @ kernel + bias
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
+    logits = rows @ kernel + bias
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -349,12 +342,11 @@ def _without_convergence_warnings() -> Iterator[None]:
         yield
 
 
-def _mean_activation(features: np.ndarray) -> float:
-    """The mean of |x| where x is not 0: VGG16's features are nine tenths zeros."""
+def mean_activation(chunks: Iterable[np.ndarray]) -> float:
+    """The mean of |x| over float32 features where x is not 0: VGG16's are nine tenths zeros."""
     total, count = 0.0, 0
-    for start in range(0, len(features), 512):
-        chunk = np.abs(features[start : start + 512].astype(np.float32))
-        total += float(chunk.sum(dtype=np.float64))
+    for chunk in chunks:
+        total += float(np.abs(chunk).sum(dtype=np.float64))
         count += int(np.count_nonzero(chunk))
     return total / max(count, 1) or 1.0
 
@@ -368,26 +360,30 @@ def _accuracies(model: Any, data: TrainingData) -> dict[str, float]:
 BATCH_SIZE = 25  # the article's
 
 
-def _compile(model: Any, optimizer: Any, label_smoothing: float = 0.0) -> None:
-    import keras
+def _compile(model: Any, optimizer: Any) -> None:
 
     model.compile(
         optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
+        loss="categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,
     )
 
 
 def _epochs(
-    model: Any, data: TrainingData, epochs: int, seed: int, before: Progress | None
+    model: Any,
+    data: TrainingData,
+    epochs: int,
+    seed: int,
+    before: Progress | None,
+    mixup: float = 0.0,
 ) -> Epochs:
     features = [data.features] if data.mirrored is None else [data.features, data.mirrored]
     weights = None if data.class_weights is None else dict(enumerate(data.class_weights))
     valid = _batches([data.valid_features], data.valid_labels, data.classes, None)
     for epoch in range(before.epochs if before else 0, epochs):
         _seed_dropout(model, seed, epoch)
-        train = _batches(features, data.labels, data.classes, (seed, epoch))
+        train = _batches(features, data.labels, data.classes, (seed, epoch), mixup)
         history = model.fit(
             train, validation_data=valid, shuffle=False, verbose=0, class_weight=weights
         )
@@ -403,10 +399,14 @@ def _seed_dropout(model: Any, seed: int, epoch: int) -> None:
 
 
 def _batches(
-    features: list[np.ndarray], labels: np.ndarray, classes: int, seed: tuple[int, int] | None
+    features: list[np.ndarray],
+    labels: np.ndarray,
+    classes: int,
+    seed: tuple[int, int] | None,
+    mixup: float = 0.0,
 ) -> Any:
     """Batches of (float32 features, one-hot labels) of each copy of the photographs, shuffled where
-    there's a seed."""
+    there's a seed, then mixed with themselves in another order by shares of Beta(mixup, mixup)."""
     import keras
 
     photographs = len(labels)
@@ -421,7 +421,14 @@ def _batches(
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
             rows = order[index * BATCH_SIZE : (index + 1) * BATCH_SIZE]
             copies, which = np.divmod(rows, photographs)
-            chosen = np.stack([features[c][i] for c, i in zip(copies, which, strict=True)])
-            return chosen.astype(np.float32), np.eye(classes, dtype=np.float32)[labels[which]]
+            pairs = zip(copies, which, strict=True)
+            chosen = np.stack([features[c][i] for c, i in pairs]).astype(np.float32)
+            truth = np.eye(classes, dtype=np.float32)[labels[which]]
+            if seed is not None and mixup:
+                chance = np.random.default_rng((*seed, index))
+                other, share = chance.permutation(len(rows)), np.float32(chance.beta(mixup, mixup))
+                chosen = share * chosen + (1 - share) * chosen[other]
+                truth = share * truth + (1 - share) * truth[other]
+            return chosen, truth
 
     return Batches()

@@ -205,7 +205,7 @@ class TrainSettings(ClusterSettings):
     out: str = option("directory for the classifier", metavar="CLASSIFIER")
     recipe: str = option(
         "how the head is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or "
-        "finetune (the base's layers after --layer too, 6 epochs) [mlp]",
+        "finetune (the base's layers after --layer too, 4 epochs) [mlp]",
         "mlp",
         choices=RECIPES,
     )

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flowerray import calibration, classifier, heads, novelty
+from flowerray.engines.keras import open_head
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.extract import extract
 from flowerray.heads import TrainingData
@@ -235,6 +236,27 @@ def test_patience_counts_the_epochs_without_a_smaller_loss():
     history = [{"val_loss": loss} for loss in (0.5, 0.4, 0.45, 0.42)]
     assert [_is_over(history[:epochs], 2) for epochs in (1, 2, 3, 4)] == [False] * 3 + [True]
     assert not _is_over(history, 3) and not _is_over(history, None)
+
+
+def test_finetune_goes_on_as_if_it_had_not_been_killed():
+    import keras
+
+    def data():
+        keras.utils.set_random_seed(0)
+        features = keras.Input((4, 4, 8))
+        rest = keras.Model(features, keras.layers.Conv2D(8, 3, activation="relu")(features))
+        labels = np.arange(60) % 3
+        maps = np.random.default_rng(0).normal(labels[:, None, None, None], 1, (60, 4, 4, 8))
+        maps = maps.astype(np.float16)
+        return TrainingData(maps, labels, maps, labels, 3, mirrored=maps[:, :, ::-1], rest=rest)
+
+    *_, (_, undisturbed) = heads.finetune(data(), 2, 0, None)
+    _, model = next(heads.finetune(data(), 2, 0, None))
+    kept = open_head(classifier.head_bytes(model), compile=True)
+    *_, (_, resumed) = heads.finetune(data(), 2, 0, heads.Progress(1, kept))
+    for one, other in zip(undisturbed.get_weights(), resumed.get_weights(), strict=True):
+        assert np.array_equal(one, other)
+    assert not np.array_equal(model.get_weights()[0], undisturbed.get_weights()[0])
 
 
 def test_finetune_asks_for_a_layer(sample, local_ray, tmp_path):
