@@ -408,8 +408,9 @@ def _mislabelled(
     Confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in
     Dataset Labels", JAIR 70, 2021): out-of-fold probabilities estimate how many photographs of each
     class are labelled as which other ("prune by noise rate", the authors' default), and as many are
-    suspected. The least probable label comes first: of 20 labels swapped among 1,650 photographs
-    the first 40 suspects hold 15.3 in the mean of six draws, 14.3 if ranked by the margin.
+    suspected. The least probable label comes first. Of 20 labels swapped among 1,650 photographs
+    the first 40 suspects held 15, 14, 15, 16 (seeds 0 to 3) by one cross-validation of mlp heads,
+    16, 15, 15, 16 by the mean of three.
     """
     from cleanlab.filter import find_label_issues
 

@@ -421,8 +421,8 @@ def _batches(
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
             rows = order[index * BATCH_SIZE : (index + 1) * BATCH_SIZE]
             copies, which = np.divmod(rows, photographs)
-            copied = [features[c][i] for c, i in zip(copies, which, strict=True)]
-            chosen = np.stack(copied).astype(np.float32)
+            pairs = zip(copies, which, strict=True)
+            chosen = np.stack([features[c][i] for c, i in pairs]).astype(np.float32)
             truth = np.eye(classes, dtype=np.float32)[labels[which]]
             if seed is not None and mixup:
                 chance = np.random.default_rng((*seed, index))
