@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -183,6 +184,8 @@ def _errors_of_ours() -> Iterator[None]:
     try:
         yield
     except RayError as error:
+        # Who keeps the exception would keep Ray Data's actors too, and their CPUs.
+        traceback.clear_frames(error.__traceback__)
         cause: BaseException | None = error
         while cause is not None:
             # Ray's wrapper is an instance of the wrapped error's class too, with its traceback.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -82,13 +82,15 @@ def run(
             plan = cluster.plan(settings)
             actors = min(plan.actors, len(to_do))
             metrics = RunMetrics(what, str(output.folder), progress.total, progress.done)
-            for report in _reports(output, work, model, plan, actors, settings, to_do, what):
-                rejected = report["rejected"].split()
-                progress.ready(time.time() - report["actor_ready"])
-                progress.add(report["photographs"], len(rejected))
-                metrics.add(report["photographs"], rejected)
-                computed += report["computed"]
-                redone += report["redone"]
+            reports = _reports(output, work, model, plan, actors, settings, to_do, what)
+            with closing(reports):  # or an error would leave its actors, with their CPUs
+                for report in reports:
+                    rejected = report["rejected"].split()
+                    progress.ready(time.time() - report["actor_ready"])
+                    progress.add(report["photographs"], len(rejected))
+                    metrics.add(report["photographs"], rejected)
+                    computed += report["computed"]
+                    redone += report["redone"]
         output.folder.remove("tmp")
         output.folder.remove("attempts")
     return Timing(computed, redone, *progress.finish(), actors)
@@ -113,7 +115,7 @@ def _reports(
     settings: InferenceSettings,
     to_do: list[Shard],
     what: str,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """What the actors say of each shard as soon as it is committed."""
     import ray
 

@@ -271,6 +271,7 @@ def test_the_three_jobs_in_a_bucket_give_the_labels_of_local_files(local_ray, s3
         classifier="s3://flowers/jobs/classifier",
         out="s3://flowers/jobs/labels",
         min_confidence=0.9,
+        endpoint_url=s3,
     )
     assert label(again).computed == 0
     with pytest.raises(FlowerrayError, match="other settings"):
