@@ -451,7 +451,7 @@ def _listed_in(path: str) -> Iterator[pa.RecordBatch]:
     Relative names count from the file's own directory.
     """
     folder, suffix = path.rpartition("/")[0], os.path.splitext(path)[1].lower()
-    if suffix not in (".txt", ".csv", ".parquet", ".pq"):
+    if not _is_named_by_a_file(path):
         raise UsageError(
             f"{path} is a file: give a directory, a glob, a .txt list, a .csv or .parquet table"
         )

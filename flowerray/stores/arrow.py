@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from flowerray.errors import UsageError
+from flowerray.stores.limit import read_at_most
 
 ARROWS_OWN = ("hdfs", "viewfs")
 
@@ -31,10 +30,7 @@ class ArrowStore:
     def read(self, uri: str, limit: int | None = None) -> bytes:
         """See Store."""
         with self._system.open_input_stream(self._path(uri)) as stream:
-            data = stream.read(None if limit is None else limit + 1)
-        if limit is not None and len(data) > limit:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        return bytes(data)
+            return read_at_most(stream.read, limit)
 
     def open(self, uri: str) -> pa.NativeFile:
         """See Store."""

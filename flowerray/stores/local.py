@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import uuid
@@ -13,6 +12,8 @@ from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import pyarrow as pa
+
+from flowerray.stores.limit import read_at_most
 
 
 def local_path(uri: str) -> str | bytes:
@@ -34,10 +35,7 @@ class LocalStore:
     def read(self, uri: str, limit: int | None = None) -> bytes:
         """See Store."""
         with open(local_path(uri), "rb") as stream:
-            data = stream.read(-1 if limit is None else limit + 1)
-        if limit is not None and len(data) > limit:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        return data
+            return read_at_most(stream.read, limit)
 
     def open(self, uri: str) -> pa.NativeFile:
         """See Store."""

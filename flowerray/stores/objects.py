@@ -7,7 +7,6 @@ sent again after a growing, random wait.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import socket
@@ -24,6 +23,7 @@ import pyarrow as pa
 from obstore.exceptions import BaseError, InvalidPathError
 
 from flowerray.errors import FlowerrayError
+from flowerray.stores.limit import too_large
 
 if TYPE_CHECKING:
     from flowerray.stores import Access
@@ -71,7 +71,7 @@ class ObjectStore:
         with _os_errors():
             found = self._store.get(self._key(uri))
             if limit is not None and found.meta["size"] > limit:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+                raise too_large()
             return memoryview(found.bytes()).tobytes()
 
     def open(self, uri: str) -> pa.NativeFile:

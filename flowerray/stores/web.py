@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from html.parser import HTMLParser
@@ -15,6 +13,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.stores.limit import read_at_most
 
 RETRIES = urllib3.Retry(
     total=8,
@@ -44,12 +43,9 @@ class WebStore:
                     raise FileNotFoundError(f"{uri} is not there")
                 if answer.status != 200:
                     raise OSError(f"the server answers {answer.status} {answer.reason or ''}")
-                data = answer.read(None if limit is None else limit + 1)
+                return read_at_most(answer.read, limit)
             finally:
                 answer.release_conn()
-        if limit is not None and len(data) > limit:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        return data
 
     def open(self, uri: str) -> pa.NativeFile:
         """See Store."""
