@@ -294,13 +294,15 @@ class ShardActor:
         window: deque[Future[Outcome]] = deque()
         # Each shard is marked while the one before is read: the mark must be there before a
         # photograph that could take the process down is touched.
-        ahead = [(shard, str(left.attempt)) for shard, left in work.items()]
-        marked: deque[Future[None]] = deque()
-        for i, left in enumerate(work.values()):
-            while len(marked) + i < min(i + 2, len(ahead)):
-                shard, attempt = ahead[len(marked) + i]
-                marked.append(self.storage.submit(self._mark, shard, "tried", attempt))
-            marked.popleft().result()
+        marked = (
+            self.storage.submit(self._mark, shard, "tried", str(left.attempt))
+            for shard, left in work.items()
+        )
+        mark = next(marked, None)
+        for left in work.values():
+            assert mark is not None  # there is one for each
+            mark.result()
+            mark = next(marked, None)
             sizes = left.rows["size"].to_pylist()
             for uri, size in zip(left.rows["uri"].to_pylist(), sizes, strict=True):
                 if left.isolate:

@@ -102,30 +102,31 @@ def label(settings: LabelSettings) -> LabelSummary:
             TABLE_WRITERS[settings.format](shards.iter_shards(output), stream)
     if settings.gallery:
         _draw_gallery(output, settings.gallery)
-    labels, accepted, novel = _counted(output)
+    labels, rejected, accepted, novel = _counted(output)
     return LabelSummary(
         str(output.folder),
         output.manifest.rows,
         {name: labels[name] for name in trained.classes},
         accepted if accept.thresholds is not None else None,
         novel,
-        shards.rejects(output),
+        dict(rejected.most_common()),
         spec.precision,
         output.run.get("agreement"),
         **dataclasses.asdict(timing),
     )
 
 
-def _counted(output: Output) -> tuple[Counter[str], int, int]:
-    """Photographs of each label, those accepted, those more novel than 1."""
+def _counted(output: Output) -> tuple[Counter[str], Counter[str], int, int]:
+    """Photographs of each label, rejected for each reason, accepted, more novel than 1."""
     labels: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
     accepted = novel = 0
-    for table in shards.iter_shards(output, ["label", "novelty", "accepted"]):
-        found = pc.value_counts(table["label"].drop_null()).to_pylist()
-        labels.update({one["values"]: one["counts"] for one in found})
+    for table in shards.iter_shards(output, ["label", "error", "novelty", "accepted"]):
+        labels.update(shards.counted(table["label"]))
+        rejected.update(shards.counted(table["error"]))
         accepted += pc.sum(table["accepted"]).as_py() or 0
         novel += pc.sum(pc.greater(table["novelty"], 1)).as_py() or 0
-    return labels, accepted, novel
+    return labels, rejected, accepted, novel
 
 
 def _asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:

@@ -264,9 +264,14 @@ def rejects(output: Output) -> dict[str, int]:
     """How many photographs were rejected, by reason, most first."""
     counts: Counter[str] = Counter()
     for table in iter_shards(output, ["error"]):
-        found = pc.value_counts(table["error"].drop_null()).to_pylist()
-        counts.update({one["values"]: one["counts"] for one in found})
+        counts.update(counted(table["error"]))
     return dict(counts.most_common())
+
+
+def counted(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each value of `column` is in it, nulls aside."""
+    found = pc.value_counts(column.drop_null()).to_pylist()
+    return {one["values"]: one["counts"] for one in found}
 
 
 def error_columns(outcomes: Sequence[np.ndarray | Rejected]) -> list[pa.Array]:
