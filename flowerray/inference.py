@@ -235,14 +235,14 @@ class ShardActor:
             done, redone = 0, 0
             if shard in work:
                 rows, kept = work[shard].rows, work[shard].kept
-                computing = self.storage.submit(self._mark, shard, "computing")
+                computing = self._hinted(self._mark, shard, "computing")
                 outcomes = self._computed(islice(decoded, len(rows)))
                 table = self.work.table(rows, outcomes)
                 if kept is not None:
                     table = pa.concat_tables([kept, table]).sort_by("image_id")
                 shards.write_shard(self.output, shard, table)
                 computing.result()
-                self.storage.submit(self._unmark, shard)
+                self._hinted(self._unmark, shard)
                 done = len(rows)
                 redone = done if work[shard].computed_before else 0
                 rejected = [one.reason for one in outcomes if isinstance(one, Rejected)]
@@ -279,6 +279,16 @@ class ShardActor:
         there = shards.read_shard(self.output, shard)
         return [] if there is None else there["error"].drop_null().to_pylist()
 
+    def _hinted(self, call: Callable[..., None], *arguments: Any) -> Future[None]:
+        """Mark or unmark: at once on a disk, where it takes no time and the marks are then always
+        those of the shard in the making; beside the computing in a store."""
+        if not self.output.folder.is_local:
+            return self.storage.submit(call, *arguments)
+        call(*arguments)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
     def _mark(self, shard: Shard, step: str, text: str = "") -> None:
         """Tell a later try how far this one came: "tried" holds the number of tries, "computing" is
         there once the last began to compute."""
@@ -295,7 +305,7 @@ class ShardActor:
         # Each shard is marked while the one before is read: the mark must be there before a
         # photograph that could take the process down is touched.
         marked = (
-            self.storage.submit(self._mark, shard, "tried", str(left.attempt))
+            self._hinted(self._mark, shard, "tried", str(left.attempt))
             for shard, left in work.items()
         )
         mark = next(marked, None)
