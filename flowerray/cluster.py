@@ -29,6 +29,7 @@ GPU_BATCH_SIZE = 128
 ACTOR_BYTES = 2 << 30  # what an actor may take; see docs/benchmarks.md
 HEAD_CHECK_SECONDS = 5
 HEAD_LOST_SECONDS = 40  # a head with external storage may come back; Ray itself waits 60
+FULL_SECONDS = 3  # a node tells late of what a job has given back
 OBJECT_STORE_BYTES = 512 << 20  # a local Ray carries weights and one row a shard, no pixels
 
 
@@ -340,11 +341,30 @@ def _threads_on(node: Node) -> int:
     return min(threads, node.cpus)
 
 
+def say_if_full(what: str, cpus: float, gpus: float = 0) -> None:
+    """Tell on stderr if `what`, about to ask Ray for these, has to wait until others end."""
+    import ray
+
+    deadline = time.monotonic() + FULL_SECONDS
+    while True:
+        free = ray.available_resources()
+        if free.get("CPU", 0) >= cpus and free.get("GPU", 0) >= gpus:
+            return
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    say(
+        f"{what}: waiting for room on the cluster: needs {cpus:g} CPU, {gpus:g} GPU, of which "
+        f"{free.get('CPU', 0):g} and {free.get('GPU', 0):g} are free; `ray status` tells more"
+    )
+
+
 def run_once(fn: Callable[..., Result], *arguments: Any) -> Result:
     """`fn` of `arguments` as one Ray task, with up to four CPUs of one node."""
     import ray
 
     cpus = trainer_resources()["num_cpus"]
+    say_if_full(fn.__name__.strip("_"), cpus)
     return ray.get(ray.remote(fn).options(num_cpus=cpus).remote(*arguments))
 
 

@@ -268,7 +268,8 @@ def _fit_logistic(
 
     centre, spread = _centre_and_spread(rows)
     fitted = LogisticRegression(C=C, max_iter=2000)
-    fitted.fit((rows - centre) / spread, labels, sample_weight=weights)
+    with one_thread():
+        fitted.fit((rows - centre) / spread, labels, sample_weight=weights)
     kernel, bias = fitted.coef_.T, fitted.intercept_
     if kernel.shape[1] == 1:  # scikit-learn keeps one column for two classes
         kernel, bias = np.concatenate([-kernel, kernel], axis=1) / 2, np.tile(bias, 2) / [-2, 2]
@@ -293,7 +294,7 @@ def fit_mlp(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int
             n_iter_no_change=epochs,
             random_state=1000 * seed + network,
         )
-        with _without_convergence_warnings():
+        with one_thread(), _without_convergence_warnings():
             fitted.fit((rows - centre) / spread, labels, sample_weight=weights)
         (first, second), (first_bias, second_bias) = fitted.coefs_, fitted.intercepts_
         if second.shape[1] == 1:
@@ -330,6 +331,16 @@ def predict_dense(layers: DenseLayers, rows: np.ndarray) -> np.ndarray:
     logits = rows @ kernel + bias
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold BLAS and OpenMP to one thread. Their threads wait for each other by spinning: on small
+    matrices they gain little, and beside another busy process they lose ten times as much."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
 
 
 @contextmanager

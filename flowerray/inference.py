@@ -133,6 +133,7 @@ def _reports(
         {"first_rows": [s.first_row for s in task], "rows": [s.rows for s in task]}
         for task in tasks
     ]
+    cluster.say_if_full(what, group.cpus, group.gpus)
     # Unless --actors says how many, nodes that join get some too: Ray Data starts one more when all
     # are busy and the cluster has room for it.
     most = actors if settings.actors else len(tasks)

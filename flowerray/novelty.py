@@ -67,10 +67,11 @@ def _centres(embedded: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.cluster import MiniBatchKMeans
 
     found = []
-    for label in np.unique(labels):
-        rows = embedded[labels == label]
-        k = min(CENTRES_A_CLASS, len(rows))
-        found.append(MiniBatchKMeans(k, n_init=3, random_state=seed).fit(rows).cluster_centers_)
+    with heads.one_thread():
+        for label in np.unique(labels):
+            rows = embedded[labels == label]
+            means = MiniBatchKMeans(min(CENTRES_A_CLASS, len(rows)), n_init=3, random_state=seed)
+            found.append(means.fit(rows).cluster_centers_)
     centres = np.concatenate(found)
     norms = np.linalg.norm(centres, axis=1, keepdims=True)
     return (centres / np.maximum(norms, 1e-12)).astype(np.float32)

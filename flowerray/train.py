@@ -108,6 +108,7 @@ def train(settings: TrainSettings) -> TrainSummary:
         import ray
 
         resources = cluster.trainer_resources()
+        cluster.say_if_full("train", *resources.values())
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
         messages: Any = fit.remote(output, settings, config, corrected, weights, resources)
         for reference in messages:

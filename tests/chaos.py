@@ -124,7 +124,7 @@ class Chaos:
             self.cluster.remove_node(node, allow_graceful=False)
             self.workers.append(self.cluster.add_node(num_cpus=1))
         else:
-            actors = pids_of("ray::MapWorker")
+            actors = own_actors()
             if actors:
                 os.kill(chance.choice(actors), signal.SIGKILL)
         return what
@@ -172,12 +172,15 @@ def labels_of(out: Path) -> dict[str, str]:
     return labels
 
 
-def pids_of(title: str) -> list[int]:
+def own_actors() -> list[int]:
+    """Process ids of actors of this process' cluster: children of raylets, which are its own."""
     listing = subprocess.run(
-        ["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
-    lines = (line.split(None, 1) for line in listing.stdout.splitlines())
-    return [int(pid) for pid, arguments in lines if arguments.startswith(title)]
+    rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
+    parent = {int(pid): int(ppid) for pid, ppid, _ in rows}
+    workers = (int(pid) for pid, _, title in rows if title.startswith("ray::MapWorker"))
+    return [pid for pid in workers if parent.get(parent[pid]) == os.getpid()]
 
 
 def main() -> int:

@@ -1,13 +1,15 @@
 """What runs where, on clusters of any make."""
 
 import json
+import time
 
 import pytest
 
 from flowerray import cluster, hardware
 from flowerray.cli import main
 from flowerray.cluster import Node
-from flowerray.settings import PlanSettings
+from flowerray.extract import extract
+from flowerray.settings import ExtractSettings, PlanSettings
 
 GIB = 1 << 30
 
@@ -49,6 +51,30 @@ def test_an_actor_of_every_plan_fits_each_node_that_has_its_device(monkeypatch):
             for device, count, cpus, gpus, _ in planned(monkeypatch, nodes, actors=actors):
                 having = [n for n in nodes if n[1]] if gpus else nodes
                 assert count and all(cpus <= c for c, g, _ in having if device == "cpu" or g)
+
+
+def test_a_job_that_waits_for_others_says_so(local_ray, sample, tmp_path, monkeypatch):
+    import ray
+
+    ended, told = tmp_path / "ended", []
+
+    @ray.remote(num_cpus=hardware.available_cpus())
+    def other_job():
+        while not ended.exists():
+            time.sleep(0.1)
+
+    def end_it(message):
+        told.append(message)
+        ended.touch()
+
+    monkeypatch.setattr(cluster, "say", end_it)
+    other = other_job.remote()
+    while ray.available_resources().get("CPU", 0):
+        time.sleep(0.1)
+    extract(ExtractSettings(images=sample.labelled, out=tmp_path / "out", base="thumbnail"))
+    ray.get(other)
+    (message,) = told
+    assert message.startswith("extract: waiting for room on the cluster: needs 1 CPU, 0 GPU")
 
 
 def test_plan_and_doctor_tell_of_this_machine(local_ray, capsys):
