@@ -24,9 +24,9 @@ def labels_of(out):
 
 
 @pytest.mark.skipif(not shutil.which("taskset"), reason="taskset, of util-linux, is not here")
-def test_one_cpu_is_enough(command, sample, tmp_path):
+def test_one_cpu_is_enough(command, few, tmp_path):
     done = command(
-        *("run", sample.labelled, sample.pile, "--out", tmp_path / "r", "--truth", sample.truth),
+        *("run", few.labelled, few.pile, "--out", tmp_path / "r", "--truth", few.truth),
         "--json",
         prefix=("taskset", "-c", "0"),
     )
@@ -77,7 +77,7 @@ def test_jobs_on_a_cluster_give_the_labels_of_local_mode(command, sample, tmp_pa
         tmp_path / name for name in ("features", "classifier", "labels", "local")
     )
     for script, *arguments in (
-        ("extract_features", sample.labelled, "--out", features),
+        ("extract_features", sample.labelled, "--out", features, "--base", "thumbnail"),
         ("train_head", features, "--out", classifier),
         ("label_images", sample.pile, "--classifier", classifier, "--out", labels),
     ):

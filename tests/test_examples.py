@@ -17,12 +17,12 @@ def blocks_of(page, language):
 
 
 @pytest.fixture(scope="module")
-def place(sample, local_ray, tmp_path_factory):
+def place(few, local_ray, tmp_path_factory):
     """A directory with the things that the examples name."""
     directory = tmp_path_factory.mktemp("docs")
-    (directory / "flower_photos").symlink_to(sample.labelled)
-    (directory / "pile").symlink_to(sample.pile)
-    (directory / "truth.csv").symlink_to(sample.truth)
+    (directory / "flower_photos").symlink_to(few.labelled)
+    (directory / "pile").symlink_to(few.pile)
+    (directory / "truth.csv").symlink_to(few.truth)
     with contextlib.chdir(directory):
         yield directory
 
@@ -32,8 +32,8 @@ def test_the_examples_of_the_calls_run(place, capsys):
     for block in blocks_of("api.md", "python"):
         exec(compile(block, "docs/api.md", "exec"), names)
     assert "--top-k is 0; it must be at least 1\n" in capsys.readouterr().out
-    assert names["scores"]["photographs"] == 30
-    assert len(names["labels"]) == 34
+    assert names["scores"]["photographs"] == 12
+    assert len(names["labels"]) == 16
 
 
 def test_the_examples_of_configuration_run(place, capsys, monkeypatch):

@@ -18,22 +18,10 @@ from PIL import Image
 
 from flowerray.classifier import load
 from flowerray.errors import FlowerrayError
-from flowerray.extract import extract
 from flowerray.label import label
-from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
+from flowerray.settings import LabelSettings, TrainSettings
 from flowerray.train import train
 from flowerray.verify import verify
-
-FAST = {"base": "thumbnail", "shard_size": 4}
-
-
-@pytest.fixture(scope="module")
-def classifier(sample, local_ray, tmp_path_factory):
-    """A poor but fast one, on thumbnails."""
-    here = tmp_path_factory.mktemp("fast")
-    extract(ExtractSettings(images=str(sample.labelled), out=str(here / "f"), **FAST))
-    train(TrainSettings(features=str(here / "f"), out=str(here / "c")))
-    return here / "c"
 
 
 @pytest.fixture
@@ -43,13 +31,13 @@ def pile(sample, tmp_path):
 
 
 @pytest.fixture
-def labelled(classifier, pile, local_ray, tmp_path):
+def labelled(fast, pile, tmp_path):
     """Label the pile again, with other options; returns the summary."""
 
     def run(**options):
         settings = LabelSettings(
             images=str(pile),
-            classifier=str(classifier),
+            classifier=str(fast / "classifier"),
             out=str(tmp_path / "labels"),
             shard_size=4,
             **options,
@@ -142,11 +130,10 @@ def test_verify_names_what_is_wrong(labelled, tmp_path, command):
     assert verdict["foreign"] == ["shards/000000000001.parquet", "shards/000000000016.parquet"]
 
 
-def test_a_killed_trainer_goes_on_at_its_last_epoch(sample, local_ray, command, tmp_path):
-    features, settled = tmp_path / "f", tmp_path / "settled"
-    extract(ExtractSettings(images=str(sample.labelled), out=str(features), **FAST))
-    options = ["train", str(features), "--recipe", "article", "--epochs", "30", "--out"]
-    train(TrainSettings(features=str(features), out=str(settled), recipe="article", epochs=30))
+def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, tmp_path):
+    features, settled = fast / "features", tmp_path / "settled"
+    options = ["train", str(features), "--recipe", "article", "--epochs", "10", "--out"]
+    train(TrainSettings(features=features, out=settled, recipe="article", epochs=10))
     out = tmp_path / "killed"
     process = subprocess.Popen(
         [sys.executable, "-m", "flowerray.cli", *options, str(out)],
@@ -169,13 +156,12 @@ def test_a_killed_trainer_goes_on_at_its_last_epoch(sample, local_ray, command, 
     assert not (out / "checkpoint").exists()
 
 
-@pytest.fixture
-def slow_pile(tmp_path):
+@pytest.fixture(scope="module")
+def slow_pile(tmp_path_factory):
     """Enough work that a signal arrives in the midst of it."""
-    directory = tmp_path / "slow"
-    directory.mkdir()
+    directory = tmp_path_factory.mktemp("slow")
     chance = np.random.default_rng(0)
-    for i in range(600):
+    for i in range(300):
         noise = Image.fromarray(chance.integers(0, 256, (40, 40, 3), np.uint8))
         noise.resize((1600, 1200)).save(directory / f"{i:03d}.png", compress_level=0)
     return directory
@@ -215,7 +201,7 @@ def test_control_c_ends_in_order_and_the_job_goes_on(slow_pile, tmp_path, comman
     done = command(*arguments)
     assert done.returncode == 0, done.stderr
     # Actors may commit a shard more after a driver that ends at once.
-    assert 0 < json.loads(done.stdout)["computed"] <= 600 - committed < 600
+    assert 0 < json.loads(done.stdout)["computed"] <= 300 - committed < 300
     assert verify(str(out)).whole
 
 
@@ -240,7 +226,7 @@ def test_a_kill_loses_no_more_than_the_shard_being_computed(slow_pile, tmp_path)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     summary = json.loads(output)
-    assert (summary["computed"], summary["redone"]) == (600, shard)
+    assert (summary["computed"], summary["redone"]) == (300, shard)
     assert verify(str(out)).whole
 
 
@@ -257,14 +243,15 @@ Image.register_open("POISON", Poison, lambda head: head.startswith(b"POISON"))
 """
 
 
-def test_a_photograph_that_kills_its_process_is_rejected_alone(command, pile, classifier, tmp_path):
+def test_a_photograph_that_kills_its_process_is_rejected_alone(command, pile, fast, tmp_path):
     """The decoder that dies is a real one: a Pillow plugin that every process of the job loads."""
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "sitecustomize.py").write_text(POISON)
     (pile / "photo-0010b.jpg").write_bytes(b"POISON")
     out = tmp_path / "labels"
     done = command(
-        *("label", pile, "--classifier", classifier, "--out", out, "--shard-size", 8, "--json"),
+        *("label", pile, "--classifier", fast / "classifier", "--out", out),
+        *("--shard-size", 8, "--json"),
         PYTHONPATH=str(tmp_path / "plugin"),
     )
     assert done.returncode == 0, done.stderr
@@ -304,15 +291,15 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(small_disk, sample, command
     assert done.returncode == 1 and "Read-only file system" in done.stderr.splitlines()[-1]
 
 
-def test_chaos_of_a_few_seeds():
-    """`make chaos` is the long form."""
+def test_chaos_of_a_seed():
+    """`make chaos` is the long form. Seed 5 kills an actor, a node and a driver."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     done = subprocess.run(
-        [sys.executable, REPOSITORY / "tests" / "chaos.py", "--seeds", "2", "--first-seed", "2"],
+        [sys.executable, REPOSITORY / "tests" / "chaos.py", "--seeds", "1", "--first-seed", "5"],
         capture_output=True,
         text=True,
         env=environment,
         timeout=500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 of 2 seeds whole" in done.stdout
+    assert "1 of 1 seeds whole" in done.stdout

@@ -175,7 +175,7 @@ def test_nodes_come_and_go_and_the_metrics_are_true(nodes, pile, local_ray, tmp_
         assert 0 < during[metric] <= committed < PHOTOGRAPHS
     assert during["decode_seconds_total"] > 0.1 * (during["photographs_total"] - 3)
     assert during["compute_seconds_total"] > 0
-    assert queried() <= set(nodes.metrics(prefix=""))
+    wait_until(lambda: queried() <= set(nodes.metrics(prefix="")), process)
     nodes.kill("two")
     nodes.slow.unlink()
     output, errors = process.communicate(timeout=120)

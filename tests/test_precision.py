@@ -46,7 +46,7 @@ def test_who_names_a_backend_of_keras_gets_keras(monkeypatch):
 
 @needs_openvino
 def test_a_converted_base_is_kept_and_a_damaged_one_made_again(
-    sample, local_ray, tmp_path, capfd, monkeypatch
+    few, local_ray, tmp_path, capfd, monkeypatch
 ):
     cache = tmp_path / "cache"
     weights.load("vgg16")
@@ -56,7 +56,7 @@ def test_a_converted_base_is_kept_and_a_damaged_one_made_again(
     told, features = [], []
     for run in "012":
         out = str(tmp_path / run)
-        extract(ExtractSettings(images=str(sample.labelled), out=out, engine="openvino"))
+        extract(ExtractSettings(images=str(few.labelled), out=out, engine="openvino"))
         features.append(read_table(read_output(out, "features"), ["uri", "features"]))
         told.append("converting" in capfd.readouterr().err)
         (file,) = (cache / "openvino").iterdir()
@@ -67,16 +67,14 @@ def test_a_converted_base_is_kept_and_a_damaged_one_made_again(
 
 
 @needs_openvino
-def test_either_engine_labels_with_the_same_classifier(sample, local_ray, tmp_path, capfd):
-    extract(
-        ExtractSettings(images=str(sample.labelled), out=str(tmp_path / "f"), engine="openvino")
-    )
+def test_either_engine_labels_with_the_same_classifier(few, local_ray, tmp_path, capfd):
+    extract(ExtractSettings(images=str(few.labelled), out=str(tmp_path / "f"), engine="openvino"))
     train(TrainSettings(features=str(tmp_path / "f"), out=str(tmp_path / "c")))
-    done = [labels(sample, tmp_path / "c", tmp_path / e, engine=e) for e in ("openvino", "keras")]
+    done = [labels(few, tmp_path / "c", tmp_path / e, engine=e) for e in ("openvino", "keras")]
     assert done[0].labels == done[1].labels and done[1].agreement is None
     recorded = json.loads((tmp_path / "keras" / "run.json").read_bytes())["config"]["base_spec"]
     assert recorded["engine"] == "keras"
-    again = labels(sample, tmp_path / "c", tmp_path / "keras")
+    again = labels(few, tmp_path / "c", tmp_path / "keras")
     assert again.computed == 0
 
 
@@ -90,59 +88,59 @@ def test_int8_is_openvinos_and_on_cpus():
 
 
 @pytest.fixture(scope="module")
-def quantised(sample, local_ray, tmp_path_factory):
+def quantised(few, local_ray, tmp_path_factory):
     """Features and a classifier in int8."""
     here = tmp_path_factory.mktemp("int8")
     settings = ExtractSettings(
-        images=str(sample.labelled), out=str(here / "f"), precision="int8", shard_size=8
+        images=str(few.labelled), out=str(here / "f"), precision="int8", shard_size=4
     )
     extract(settings)
     train(TrainSettings(features=str(here / "f"), out=str(here / "c")))
     return settings, here
 
 
-def labels(sample, classifier, out, **options):
+def labels(few, classifier, out, **options):
     return label(
-        LabelSettings(images=str(sample.pile), classifier=str(classifier), out=str(out), **options)
+        LabelSettings(images=str(few.pile), classifier=str(classifier), out=str(out), **options)
     )
 
 
 @needs_openvino
-def test_int8_from_photographs_to_labels(sample, quantised, tmp_path):
+def test_int8_from_photographs_to_labels(few, quantised, tmp_path):
     settings, here = quantised
     about = json.loads((here / "c" / "classifier.json").read_bytes())["base_spec"]
     assert (about["precision"], about["engine"]) == ("int8", "openvino")
     with np.load(here / "c" / QUANTISED, allow_pickle=False) as base:
         assert sorted(base.files) == ["constants", "graph"]
-    done = labels(sample, here / "c", tmp_path / "labels")
-    assert done.precision == "int8" and sum(done.labels.values()) == 30
-    assert max(done.labels.values()) == min(done.labels.values()) == 10
+    done = labels(few, here / "c", tmp_path / "labels")
+    assert done.precision == "int8" and sum(done.labels.values()) == 12
+    assert max(done.labels.values()) == min(done.labels.values()) == 4
     assert extract(settings).computed == 0
     (here / "f" / "shards" / "000000000008.parquet").unlink()
-    assert extract(settings).computed == 8
+    assert extract(settings).computed == 4
 
 
 @needs_openvino
-def test_another_quantised_base_is_refused(sample, quantised, tmp_path):
+def test_another_quantised_base_is_refused(few, quantised, tmp_path):
     _, here = quantised
     shutil.copytree(here / "c", tmp_path / "c")
     (tmp_path / "c" / QUANTISED).write_bytes(b"no archive")
     with pytest.raises(FlowerrayError, match="can't be read"):
-        labels(sample, tmp_path / "c", tmp_path / "labels")
+        labels(few, tmp_path / "c", tmp_path / "labels")
     np.savez(tmp_path / "c" / QUANTISED, graph=np.zeros(3), constants=np.zeros(3))
     with pytest.raises(FlowerrayError, match="is not the quantised base"):
-        labels(sample, tmp_path / "c", tmp_path / "labels")
+        labels(few, tmp_path / "c", tmp_path / "labels")
 
 
 @needs_openvino
-def test_labels_at_another_precision_say_how_they_agree(sample, local_ray, tmp_path, capfd):
-    extract(ExtractSettings(images=str(sample.labelled), out=str(tmp_path / "f")))
+def test_labels_at_another_precision_say_how_they_agree(few, local_ray, tmp_path, capfd):
+    extract(ExtractSettings(images=str(few.labelled), out=str(tmp_path / "f")))
     train(TrainSettings(features=str(tmp_path / "f"), out=str(tmp_path / "c")))
-    own = labels(sample, tmp_path / "c", tmp_path / "own")
+    own = labels(few, tmp_path / "c", tmp_path / "own")
     assert own.agreement is None
-    other = labels(sample, tmp_path / "c", tmp_path / "other", precision="int8")
-    assert other.precision == "int8" and other.agreement["photographs"] == 30
-    assert other.agreement["same"] >= 29
-    assert f"for {other.agreement['same']} of 30 photographs" in capfd.readouterr().err
-    again = labels(sample, tmp_path / "c", tmp_path / "other", precision="int8")
+    other = labels(few, tmp_path / "c", tmp_path / "other", precision="int8")
+    assert other.precision == "int8" and other.agreement["photographs"] == 12
+    assert other.agreement["same"] >= 11
+    assert f"for {other.agreement['same']} of 12 photographs" in capfd.readouterr().err
+    again = labels(few, tmp_path / "c", tmp_path / "other", precision="int8")
     assert (again.computed, again.agreement) == (0, other.agreement)

@@ -16,12 +16,11 @@ import pytest
 from flowerray import classifier, shards
 from flowerray.cli import main
 from flowerray.errors import FlowerrayError
-from flowerray.extract import extract
 from flowerray.label import label
 from flowerray.report import report
 from flowerray.report.classifier_page import _curve, _reaches
 from flowerray.report.labels_page import _Budget, _sheets, _Tally
-from flowerray.settings import ExtractSettings, LabelSettings, ReportSettings, TrainSettings
+from flowerray.settings import LabelSettings, ReportSettings, TrainSettings
 from flowerray.train import train
 
 # A slash ends a name, so the second lies in a folder "<"; a page that is not careful runs it.
@@ -34,12 +33,10 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def trained(sample, local_ray, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("report")
-    features, out = str(directory / "features"), str(directory / "classifier")
-    extract(ExtractSettings(images=str(sample.labelled), out=features, base="thumbnail"))
-    train(TrainSettings(features=features, out=out, recipe="article", epochs=3))
-    return directory / "classifier"
+def trained(fast, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "classifier"
+    train(TrainSettings(features=fast / "features", out=out, recipe="article", epochs=3))
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -465,12 +462,12 @@ def test_the_queue_by_keyboard(pages, visit):
     assert status(page).startswith("1 of ")
 
 
-def test_what_people_decide_is_trained_on(sample, local_ray, visit, tmp_path):
+def test_what_people_decide_is_trained_on(sample, fast, visit, tmp_path):
     features, first, labels, better = (
         str(tmp_path / name) for name in ("features", "first", "labels", "better")
     )
-    extract(ExtractSettings(images=str(sample.labelled), out=features, base="thumbnail"))
-    train(TrainSettings(features=features, out=first))
+    shutil.copytree(fast / "features", features)
+    shutil.copytree(fast / "classifier", first)
     settings = LabelSettings(
         images=str(sample.pile), classifier=first, out=labels, min_precision=0.99
     )

@@ -11,8 +11,7 @@ import pytest
 
 from flowerray.cli import main
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.extract import extract
-from flowerray.settings import ExtractSettings, TrainSettings
+from flowerray.settings import TrainSettings
 from flowerray.train import train
 
 FINAL = {
@@ -21,12 +20,9 @@ FINAL = {
 }
 
 
-@pytest.fixture(scope="module")
-def features(sample, local_ray, tmp_path_factory):
-    out = tmp_path_factory.mktemp("tracking") / "features"
-    fast = {"base": "thumbnail", "precision": "float32", "actors": 1, "threads": 1}
-    extract(ExtractSettings(images=sample.labelled, out=out, **fast))
-    return str(out)
+@pytest.fixture
+def features(fast):
+    return str(fast / "features")
 
 
 @pytest.fixture
@@ -62,7 +58,7 @@ def history_of(classifier):
 
 def test_a_killed_training_logs_each_epoch_once(features, mlflow, command, tmp_path):
     out, logs = tmp_path / "classifier", tmp_path / "logs"
-    options = ["train", features, "--recipe", "article", "--epochs", "12", "--out", str(out)]
+    options = ["train", features, "--recipe", "article", "--epochs", "6", "--out", str(out)]
     options += ["--tensorboard", str(logs), "--mlflow", "flowers"]
     process = subprocess.Popen(
         [sys.executable, "-m", "flowerray.cli", *options],
@@ -87,7 +83,7 @@ def test_a_killed_training_logs_each_epoch_once(features, mlflow, command, tmp_p
     scalars = scalars_of(logs)
     assert set(scalars) == set(history) | FINAL
     for name, points in history.items():
-        assert [step for step, _ in scalars[name]] == list(range(1, 13))
+        assert [step for step, _ in scalars[name]] == list(range(1, 7))
         assert [value for _, value in scalars[name]] == pytest.approx([v for _, v in points])
 
     experiment = mlflow.get_experiment_by_name("flowers")

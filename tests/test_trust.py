@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -138,11 +139,8 @@ def test_balanced_weights_help_a_rare_class(clusters):
     assert found[1] > found[0]
 
 
-def test_labels_are_accepted_or_go_to_review(sample, local_ray, tmp_path):
-    features, trained = str(tmp_path / "f"), str(tmp_path / "c")
-    extract(ExtractSettings(images=str(sample.labelled), out=features, base="thumbnail"))
-    train(TrainSettings(features=features, out=trained))
-    shared = {"images": str(sample.pile), "classifier": trained}
+def test_labels_are_accepted_or_go_to_review(sample, fast, tmp_path):
+    shared = {"images": str(sample.pile), "classifier": str(fast / "classifier")}
     plain = label(LabelSettings(**shared, out=str(tmp_path / "plain")))
     assert plain.accepted is None and not (tmp_path / "plain" / "review.parquet").exists()
     done = label(LabelSettings(**shared, out=str(tmp_path / "l"), min_confidence=0.6))
@@ -160,10 +158,8 @@ def test_labels_are_accepted_or_go_to_review(sample, local_ray, tmp_path):
         LabelSettings(**shared, out="-", min_precision=0.9, min_confidence=0.5)
 
 
-def test_a_classifier_says_how_far_it_can_be_trusted(sample, local_ray, tmp_path):
-    features, trained = str(tmp_path / "f"), str(tmp_path / "c")
-    extract(ExtractSettings(images=str(sample.labelled), out=features, base="thumbnail"))
-    train(TrainSettings(features=features, out=trained))
+def test_a_classifier_says_how_far_it_can_be_trusted(fast, tmp_path):
+    trained = str(shutil.copytree(fast / "classifier", tmp_path / "c"))
     about = json.loads((tmp_path / "c" / "classifier.json").read_bytes())
     table = classifier.evidence(trained)
     assert about["calibration"]["source"] == "cross-validation"
@@ -174,10 +170,8 @@ def test_a_classifier_says_how_far_it_can_be_trusted(sample, local_ray, tmp_path
         classifier.evidence(trained)
 
 
-def test_corrections_relabel_leave_out_and_add(sample, local_ray, tmp_path):
-    features = str(tmp_path / "f")
-    extract(ExtractSettings(images=str(sample.labelled), out=features, base="thumbnail"))
-    train(TrainSettings(features=features, out=str(tmp_path / "before")))
+def test_corrections_relabel_leave_out_and_add(sample, fast, tmp_path):
+    features = str(shutil.copytree(fast / "features", tmp_path / "f"))
     trained = sorted(
         row["uri"]
         for row in read_table(read_output(features, "features"), ["uri", "split"]).to_pylist()
@@ -209,26 +203,26 @@ def test_corrections_relabel_leave_out_and_add(sample, local_ray, tmp_path):
         train(settings)
 
 
-def test_finetune_learns_the_layers_after_the_features(sample, local_ray, tmp_path):
+def test_finetune_learns_the_layers_after_the_features(few, local_ray, tmp_path):
     features, trained = str(tmp_path / "f"), str(tmp_path / "c")
     extract(
         ExtractSettings(
-            images=str(sample.labelled), out=features, layer="block5_conv2", augment="mirror"
+            images=str(few.labelled), out=features, layer="block5_conv2", augment="mirror"
         )
     )
     names = read_table(read_output(features, "features"), ["features_mirrored"]).column_names
     assert names == ["features_mirrored"]
-    done = train(TrainSettings(features=features, out=trained, recipe="finetune", epochs=2))
+    done = train(TrainSettings(features=features, out=trained, recipe="finetune", epochs=1))
     assert done.scores["accuracy"] > 0.5
     labelled = label(
-        LabelSettings(images=str(sample.pile), classifier=trained, out=str(tmp_path / "l"))
+        LabelSettings(images=str(few.pile), classifier=trained, out=str(tmp_path / "l"))
     )
     other = label(
         LabelSettings(
-            images=str(sample.pile), classifier=trained, out=str(tmp_path / "k"), engine="keras"
+            images=str(few.pile), classifier=trained, out=str(tmp_path / "k"), engine="keras"
         )
     )
-    assert sum(labelled.labels.values()) == 30
+    assert sum(labelled.labels.values()) == 12
     assert sum(abs(labelled.labels[n] - other.labels[n]) for n in labelled.labels) <= 2
 
 
@@ -259,8 +253,8 @@ def test_finetune_goes_on_as_if_it_had_not_been_killed():
     assert not np.array_equal(model.get_weights()[0], undisturbed.get_weights()[0])
 
 
-def test_finetune_asks_for_a_layer(sample, local_ray, tmp_path):
+def test_finetune_asks_for_a_layer(few, local_ray, tmp_path):
     features = str(tmp_path / "f")
-    extract(ExtractSettings(images=str(sample.labelled), out=features))
+    extract(ExtractSettings(images=str(few.labelled), out=features))
     with pytest.raises(UsageError, match="--layer"):
         train(TrainSettings(features=features, out=str(tmp_path / "c"), recipe="finetune"))
