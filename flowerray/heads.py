@@ -283,13 +283,14 @@ def fit_mlp(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int
 
     centre, spread = _centre_and_spread(rows)
     spread /= math.sqrt(rows.shape[1])  # each input then varies by about 1
-    epochs = max(MLP_EPOCHS, math.ceil(MLP_STEPS * MLP_BATCH / len(rows)))
+    batch = min(MLP_BATCH, len(rows))
+    epochs = max(MLP_EPOCHS, math.ceil(MLP_STEPS * batch / len(rows)))
     hidden, last = [], []
     for network in range(NETWORKS):
         fitted = MLPClassifier(
             (HIDDEN_UNITS,),
             alpha=PENALTY,
-            batch_size=min(MLP_BATCH, len(rows)),
+            batch_size=batch,
             max_iter=epochs,
             n_iter_no_change=epochs,
             random_state=1000 * seed + network,

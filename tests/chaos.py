@@ -1,6 +1,6 @@
 """Random kills of actors, nodes and drivers on a Ray cluster of several nodes on this machine.
 
-    python tests/chaos.py [--seeds 50] [--first-seed 0]
+    python tests/chaos.py [--seeds 50] [--first-seed 0] [--pictures 1500]
 
 Each seed labels the same pile of small drawn pictures while something is killed at random moments,
 runs the same command again until it ends well, and then checks: every row once, the labels of an
@@ -29,7 +29,7 @@ from PIL import Image
 
 from flowerray.sample import draw_sample
 
-PICTURES, SHARD, BATCH, ACTORS = 1500, 10, 5, 2
+SHARD, BATCH, ACTORS = 10, 5, 2
 SECONDS_A_SEED = 300
 
 
@@ -47,7 +47,7 @@ class Outcome:
 class Chaos:
     """A cluster of a head and two workers, a pile, a classifier, and the undisturbed labels."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, pictures: int) -> None:
         from ray.cluster_utils import Cluster
 
         self.directory, self.pile = directory, directory / "pile"
@@ -58,7 +58,7 @@ class Chaos:
             ("train", directory / "features", "--out", self.classifier),
         ):
             subprocess.run(flowerray(*command), check=True, capture_output=True)
-        draw_pile(self.pile)
+        draw_pile(self.pile, pictures)
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(ACTORS)]
         self.expected = self.undisturbed()
@@ -90,7 +90,7 @@ class Chaos:
         planned = chance.choices(("actor", "node", "driver"), k=chance.randint(1, 3))
         while True:
             runs += 1
-            before = committed(out)
+            before = self.committed(out)
             process = self.label(out)
             while planned and process.poll() is None:
                 self.wait_for_a_moment(chance, out, process)
@@ -112,9 +112,17 @@ class Chaos:
         share = chance.random()
         end = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < end:
-            if committed(out) >= share * len(self.expected) * 0.9 and chance.random() < 0.5:
+            if self.committed(out) >= share * len(self.expected) * 0.9 and chance.random() < 0.5:
                 return
             time.sleep(0.02)
+
+    def committed(self, out: Path) -> int:
+        """Photographs in committed shards."""
+        try:
+            first_rows = [int(name.partition(".")[0]) for name in os.listdir(out / "shards")]
+        except FileNotFoundError:
+            return 0
+        return sum(min(SHARD, len(self.expected) - first_row) for first_row in first_rows)
 
     def kill(self, what: str, chance: random.Random, process) -> str:
         if what == "driver":
@@ -145,23 +153,13 @@ def flowerray(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "flowerray.cli", *map(str, arguments)]
 
 
-def draw_pile(pile: Path) -> None:
+def draw_pile(pile: Path, pictures: int) -> None:
     pile.mkdir()
     chance = np.random.default_rng(0)
-    for i in range(PICTURES):
+    for i in range(pictures):
         coarse = Image.fromarray(chance.integers(0, 256, (6, 6, 3), np.uint8))
         coarse.resize((800, 600), Image.Resampling.BICUBIC).save(pile / f"{i:05d}.jpg")
     (pile / "broken.jpg").write_bytes(b"no picture")
-
-
-def committed(out: Path) -> int:
-    """Rows in committed shards."""
-    try:
-        shards = os.listdir(out / "shards")
-    except FileNotFoundError:
-        return 0
-    last = f"{PICTURES // SHARD * SHARD:012d}.parquet"
-    return sum(1 if name == last else SHARD for name in shards)
 
 
 def labels_of(out: Path) -> dict[str, str]:
@@ -187,10 +185,11 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--seeds", type=int, default=50)
     options.add_argument("--first-seed", type=int, default=0)
+    options.add_argument("--pictures", type=int, default=1500)
     chosen = options.parse_args()
     survived = 0
     with tempfile.TemporaryDirectory(prefix="flowerray-chaos-") as directory:
-        chaos = Chaos(Path(directory))
+        chaos = Chaos(Path(directory), chosen.pictures)
         try:
             for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
                 started = time.monotonic()
@@ -202,7 +201,7 @@ def main() -> int:
                 survived += 1
                 print(
                     f"seed {seed}: killed {', '.join(outcome.kills) or 'nothing'}; {outcome.runs} "
-                    f"runs, the last computed {outcome.computed} of {PICTURES + 1}, "
+                    f"runs, the last computed {outcome.computed} of {chosen.pictures + 1}, "
                     f"{outcome.redone} of them again; {time.monotonic() - started:.0f} s",
                     flush=True,
                 )

@@ -132,8 +132,8 @@ def test_verify_names_what_is_wrong(labelled, tmp_path, command):
 
 def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, tmp_path):
     features, settled = fast / "features", tmp_path / "settled"
-    options = ["train", str(features), "--recipe", "article", "--epochs", "10", "--out"]
-    train(TrainSettings(features=features, out=settled, recipe="article", epochs=10))
+    options = ["train", str(features), "--recipe", "article", "--epochs", "30", "--out"]
+    train(TrainSettings(features=features, out=settled, recipe="article", epochs=30))
     out = tmp_path / "killed"
     process = subprocess.Popen(
         [sys.executable, "-m", "flowerray.cli", *options, str(out)],
@@ -294,8 +294,9 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(small_disk, sample, command
 def test_chaos_of_a_seed():
     """`make chaos` is the long form. Seed 5 kills an actor, a node and a driver."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    options = ("--seeds", "1", "--first-seed", "5", "--pictures", "700")
     done = subprocess.run(
-        [sys.executable, REPOSITORY / "tests" / "chaos.py", "--seeds", "1", "--first-seed", "5"],
+        [sys.executable, REPOSITORY / "tests" / "chaos.py", *options],
         capture_output=True,
         text=True,
         env=environment,

@@ -9,6 +9,7 @@ import pytest
 from flowerray import hardware, weights
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.evaluate import evaluate
 from flowerray.extract import extract
 from flowerray.label import label
 from flowerray.precision import QUANTISED, settled
@@ -114,7 +115,8 @@ def test_int8_from_photographs_to_labels(few, quantised, tmp_path):
         assert sorted(base.files) == ["constants", "graph"]
     done = labels(few, here / "c", tmp_path / "labels")
     assert done.precision == "int8" and sum(done.labels.values()) == 12
-    assert max(done.labels.values()) == min(done.labels.values()) == 4
+    scores = evaluate(str(tmp_path / "labels"), str(few.truth))
+    assert scores["accuracy"] >= 0.75  # of a head that has seen three photographs a class
     assert extract(settings).computed == 0
     (here / "f" / "shards" / "000000000008.parquet").unlink()
     assert extract(settings).computed == 4

@@ -58,7 +58,7 @@ def history_of(classifier):
 
 def test_a_killed_training_logs_each_epoch_once(features, mlflow, command, tmp_path):
     out, logs = tmp_path / "classifier", tmp_path / "logs"
-    options = ["train", features, "--recipe", "article", "--epochs", "6", "--out", str(out)]
+    options = ["train", features, "--recipe", "article", "--epochs", "30", "--out", str(out)]
     options += ["--tensorboard", str(logs), "--mlflow", "flowers"]
     process = subprocess.Popen(
         [sys.executable, "-m", "flowerray.cli", *options],
@@ -83,7 +83,7 @@ def test_a_killed_training_logs_each_epoch_once(features, mlflow, command, tmp_p
     scalars = scalars_of(logs)
     assert set(scalars) == set(history) | FINAL
     for name, points in history.items():
-        assert [step for step, _ in scalars[name]] == list(range(1, 7))
+        assert [step for step, _ in scalars[name]] == list(range(1, 31))
         assert [value for _, value in scalars[name]] == pytest.approx([v for _, v in points])
 
     experiment = mlflow.get_experiment_by_name("flowers")
