@@ -26,8 +26,8 @@ class TimedWork(FeatureWork):
 
     notes = ""
 
-    def __init__(self, spec: BaseSpec) -> None:
-        super().__init__(spec)
+    def __init__(self, spec: BaseSpec, mirror: bool) -> None:
+        super().__init__(spec, mirror)
         self.directory = TimedWork.notes
 
     def open(self, model: list[np.ndarray], threads: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import secrets
 import socket
 import sys
@@ -195,13 +196,18 @@ def _errors_of_ours() -> Iterator[None]:
                 raise type(cause)(message) from None
             cause = getattr(cause, "cause", None) or cause.__cause__
         raise FlowerrayError(
-            f"Ray failed: {_last_line(error)}; what is committed stays, "
+            f"Ray failed: {_reason(error)}; what is committed stays, "
             "run the same command again to go on"
         ) from error
 
 
-def _last_line(error: BaseException) -> str:
-    return str(error).strip().rpartition("\n")[2] or type(error).__name__
+def _reason(error: BaseException) -> str:
+    """On one line: what was raised in an actor or a task, or else Ray's own last line."""
+    cause = getattr(error, "cause", None)
+    if cause is None:
+        return str(error).strip().rpartition("\n")[2] or type(error).__name__
+    said = re.split("Failed to apply UDF|To change retry", str(cause))[0]  # Ray Data's advice
+    return f"{type(cause).__name__}: {' '.join(said.split())}"
 
 
 @contextmanager

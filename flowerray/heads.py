@@ -213,7 +213,11 @@ def set_temperature(model: Any, temperature: float) -> None:
 
 def predict(model: Any, features: np.ndarray) -> np.ndarray:
     """What `model` makes of float16 features that may be larger than memory, in float32."""
-    return np.concatenate([np.asarray(model(f, training=False)) for f in _chunks(features)])
+    import keras
+
+    return np.concatenate(
+        [keras.ops.convert_to_numpy(model(f, training=False)) for f in _chunks(features)]
+    )
 
 
 def _chunks(features: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,4 +1,5 @@
 import importlib
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -151,3 +152,14 @@ def test_every_base_is_one_of_keras():
     for base in BASES.values():
         assert base.engine != "keras" or callable(getattr(keras.applications, base.builder))
         assert base.preparation in PREPARATIONS
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_the_jobs_run_on_keras_other_backends(backend, command, few, tmp_path):
+    pytest.importorskip(backend, reason=f"{backend} is not installed (it is no dependency)")
+    done = command(
+        *("run", few.labelled, few.pile, "--out", tmp_path, "--truth", few.truth, "--json"),
+        KERAS_BACKEND=backend,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["evaluation"]["accuracy"] >= 0.9

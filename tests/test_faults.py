@@ -17,6 +17,7 @@ from conftest import REPOSITORY
 from PIL import Image
 
 from flowerray.classifier import load
+from flowerray.cluster import connection
 from flowerray.errors import FlowerrayError
 from flowerray.label import label
 from flowerray.settings import LabelSettings, TrainSettings
@@ -96,6 +97,18 @@ def test_retry_rejected_tries_those_alone(labelled, pile, tmp_path):
         row for row in after if row["uri"] == broken
     ]
     assert verify(str(out)).whole
+
+
+def test_what_is_raised_in_an_actor_is_told_on_one_line(local_ray):
+    import ray
+
+    def broken(row):
+        raise ValueError("no such\n\nlayer")
+
+    ray.data.DataContext.get_current().raise_original_map_exception = True  # as jobs have it
+    told = pytest.raises(FlowerrayError, match="Ray failed: ValueError: no such layer; ")
+    with told, connection(None):
+        ray.data.from_items([1]).map(broken).take()
 
 
 def test_overwrite_starts_anew(labelled, tmp_path):

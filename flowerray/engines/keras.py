@@ -49,7 +49,7 @@ def build(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
         if spec.layer is not None:
             base = keras.Model(base.input, _layer(base, spec).output)
         pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
-        channels = pixels[..., ::-1] if preparation.bgr else pixels
+        channels = keras.ops.flip(pixels, -1) if preparation.bgr else pixels
         # Prepared in float32: bfloat16 would round the means away.
         scale, offset = list(preparation.scale), list(preparation.offset)
         prepared = keras.layers.Rescaling(scale, offset, dtype="float32")(channels)
@@ -146,5 +146,9 @@ def import_keras(threads: int) -> Any:
 
 def on_accelerator(keras: Any) -> bool:
     """Whether Keras' backend sees a GPU or TPU."""
+    if keras.backend.backend() == "torch":  # for which Keras lists none
+        import torch
+
+        return torch.cuda.is_available()
     devices = keras.distribution.list_devices()
     return any(not device.startswith("cpu") for device in devices)
