@@ -352,17 +352,15 @@ def say_if_full(what: str, cpus: float, gpus: float = 0) -> None:
     import ray
 
     deadline = time.monotonic() + FULL_SECONDS
-    while True:
-        free = ray.available_resources()
-        if free.get("CPU", 0) >= cpus and free.get("GPU", 0) >= gpus:
-            return
+    while (free := ray.available_resources()).get("CPU", 0) < cpus or free.get("GPU", 0) < gpus:
         if time.monotonic() > deadline:
-            break
+            say(
+                f"{what}: waiting for room on the cluster: needs {cpus:g} CPU, {gpus:g} GPU, of "
+                f"which {free.get('CPU', 0):g} and {free.get('GPU', 0):g} are free; "
+                "`ray status` tells more"
+            )
+            return
         time.sleep(0.1)
-    say(
-        f"{what}: waiting for room on the cluster: needs {cpus:g} CPU, {gpus:g} GPU, of which "
-        f"{free.get('CPU', 0):g} and {free.get('GPU', 0):g} are free; `ray status` tells more"
-    )
 
 
 def run_once(fn: Callable[..., Result], *arguments: Any) -> Result:

@@ -132,7 +132,7 @@ class Chaos:
             self.cluster.remove_node(node, allow_graceful=False)
             self.workers.append(self.cluster.add_node(num_cpus=1))
         else:
-            actors = own_actors()
+            actors = actors_of(os.getpid())
             if actors:
                 os.kill(chance.choice(actors), signal.SIGKILL)
         return what
@@ -170,15 +170,15 @@ def labels_of(out: Path) -> dict[str, str]:
     return labels
 
 
-def own_actors() -> list[int]:
-    """Process ids of actors of this process' cluster: children of raylets, which are its own."""
+def actors_of(driver: int) -> list[int]:
+    """Process ids of the actors of a Ray that process `driver` started: children of its raylets."""
     listing = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
     rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
     parent = {int(pid): int(ppid) for pid, ppid, _ in rows}
     workers = (int(pid) for pid, _, title in rows if title.startswith("ray::MapWorker"))
-    return [pid for pid in workers if parent.get(parent[pid]) == os.getpid()]
+    return [pid for pid in workers if parent.get(parent[pid]) == driver]
 
 
 def main() -> int:

@@ -72,20 +72,20 @@ def submit(environment, *entrypoint):
     )
 
 
-def test_jobs_on_a_cluster_give_the_labels_of_local_mode(command, sample, tmp_path, cluster):
+def test_jobs_on_a_cluster_give_the_labels_of_local_mode(command, few, tmp_path, cluster):
     features, classifier, labels, local = (
         tmp_path / name for name in ("features", "classifier", "labels", "local")
     )
     for script, *arguments in (
-        ("extract_features", sample.labelled, "--out", features, "--base", "thumbnail"),
+        ("extract_features", few.labelled, "--out", features),
         ("train_head", features, "--out", classifier),
-        ("label_images", sample.pile, "--classifier", classifier, "--out", labels),
+        ("label_images", few.pile, "--classifier", classifier, "--out", labels),
     ):
         done = submit(cluster, sys.executable, f"jobs/{script}.py", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
     refused = submit(cluster, sys.executable, "jobs/train_head.py", features, "--out", "here")
     assert refused.returncode != 0 and "absolute" in refused.stdout + refused.stderr
-    done = command("label", sample.pile, "--classifier", classifier, "--out", local)
+    done = command("label", few.pile, "--classifier", classifier, "--out", local)
     assert done.returncode == 0, done.stderr
     assert labels_of(labels) == labels_of(local)
 

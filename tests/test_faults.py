@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+from chaos import actors_of
 from conftest import REPOSITORY
 from PIL import Image
 
@@ -218,15 +219,6 @@ def test_control_c_ends_in_order_and_the_job_goes_on(slow_pile, tmp_path, comman
     assert verify(str(out)).whole
 
 
-def actors_of(driver):
-    """Process ids of the actors of a local Ray: children of the raylet, a child of the driver."""
-    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True)
-    rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
-    parent = {int(pid): int(ppid) for pid, ppid, _ in rows}
-    workers = (int(pid) for pid, _, title in rows if title.startswith("ray::MapWorker"))
-    return [pid for pid in workers if parent.get(parent[pid]) == driver.pid]
-
-
 def test_a_kill_loses_no_more_than_the_shard_being_computed(slow_pile, tmp_path):
     out, shard = tmp_path / "features", 40
     arguments = ("extract", slow_pile, "--out", out, "--base", "thumbnail", "--json")
@@ -234,7 +226,7 @@ def test_a_kill_loses_no_more_than_the_shard_being_computed(slow_pile, tmp_path)
     wait_for_shards(out, process)
     while not list((out / "attempts").glob("*.computing")):
         time.sleep(0.01)
-    (actor,) = actors_of(process)
+    (actor,) = actors_of(process.pid)
     os.kill(actor, signal.SIGKILL)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
