@@ -44,8 +44,7 @@ PREPARATIONS: dict[str, Preparation] = {
 
 @dataclass(frozen=True)
 class Base:
-    """A base flowerray knows: its builder in ``keras.applications``, input side, preparation,
-    and the engine that computes it.
+    """A base flowerray knows: its builder in ``keras.applications``, input side, preparation.
 
     `weights_sha256` is the published weights' hash as :func:`flowerray.weights.sha256_of` counts
     it, where we know it.
@@ -55,7 +54,6 @@ class Base:
     input_size: int
     preparation: str
     weights_sha256: str | None = None
-    engine: str = "keras"
 
 
 VGG16_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
@@ -101,8 +99,8 @@ BASES: dict[str, Base] = {
     "convnextbase": Base("ConvNeXtBase", 224, "none"),
     "convnextlarge": Base("ConvNeXtLarge", 224, "none"),
     "convnextxlarge": Base("ConvNeXtXLarge", 224, "none"),
-    # No network and no weights: the photograph averaged to 8x8 pixels.
-    "thumbnail": Base("", 64, "none", hashlib.sha256().hexdigest(), "thumbnail"),
+    # No network and no weights, see ``flowerray.engines.keras``.
+    "thumbnail": Base("", 64, "none", hashlib.sha256().hexdigest()),
 }
 
 

@@ -61,7 +61,7 @@ def extract_listed(settings: ExtractSettings, found: Iterable[pa.RecordBatch]) -
             preparation=preparation,
             resize=PREPARATIONS[preparation].resize,
             precision=settings.precision,
-            engine=settings.engine if base.engine == "keras" else base.engine,
+            engine=settings.engine,
             weights="random" if settings.weights == "random" else "imagenet",
             weights_sha256=weights.sha256,
             pool=settings.pool,

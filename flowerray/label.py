@@ -134,7 +134,7 @@ def _asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:
     engine computes it."""
     spec = trained.base_spec
     same = settings.precision in (None, spec.precision)
-    if spec.engine == "thumbnail" or (same and spec.precision == "int8"):
+    if same and spec.precision == "int8":
         return spec
     precision = settings.precision or spec.precision
     return replace(spec, precision=precision, engine=settings.engine, calibration=None)

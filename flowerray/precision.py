@@ -41,8 +41,6 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     Raises:
         UsageError: int8 or OpenVINO asked for where it can't be.
     """
-    if spec.engine == "thumbnail":
-        return replace(spec, precision="float32")
     if recorded is not None:
         adopted = replace(
             spec,

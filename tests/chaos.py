@@ -1,6 +1,6 @@
 """Random kills of actors, nodes and drivers on a Ray cluster of several nodes on this machine.
 
-    python tests/chaos.py [--seeds 50] [--first-seed 0] [--pictures 1500]
+    python tests/chaos.py [--seeds 50] [--first-seed 0] [--pictures 1500] [--classifier DIR]
 
 Each seed labels the same pile of small drawn pictures while something is killed at random moments,
 runs the same command again until it ends well, and then checks: every row once, the labels of an
@@ -47,17 +47,11 @@ class Outcome:
 class Chaos:
     """A cluster of a head and two workers, a pile, a classifier, and the undisturbed labels."""
 
-    def __init__(self, directory: Path, pictures: int) -> None:
+    def __init__(self, directory: Path, pictures: int, classifier: Path | None) -> None:
         from ray.cluster_utils import Cluster
 
         self.directory, self.pile = directory, directory / "pile"
-        self.classifier = directory / "classifier"
-        sample = draw_sample(directory / "sample", per_class=6)
-        for command in (
-            ("extract", sample.labelled, "--out", directory / "features", "--base", "thumbnail"),
-            ("train", directory / "features", "--out", self.classifier),
-        ):
-            subprocess.run(flowerray(*command), check=True, capture_output=True)
+        self.classifier = classifier or trained(directory)
         draw_pile(self.pile, pictures)
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(ACTORS)]
@@ -153,6 +147,17 @@ def flowerray(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "flowerray.cli", *map(str, arguments)]
 
 
+def trained(directory: Path) -> Path:
+    sample = draw_sample(directory / "sample", per_class=6)
+    features, classifier = directory / "features", directory / "classifier"
+    for command in (
+        ("extract", sample.labelled, "--out", features, "--base", "thumbnail"),
+        ("train", features, "--out", classifier),
+    ):
+        subprocess.run(flowerray(*command), check=True, capture_output=True)
+    return classifier
+
+
 def draw_pile(pile: Path, pictures: int) -> None:
     pile.mkdir()
     chance = np.random.default_rng(0)
@@ -186,10 +191,11 @@ def main() -> int:
     options.add_argument("--seeds", type=int, default=50)
     options.add_argument("--first-seed", type=int, default=0)
     options.add_argument("--pictures", type=int, default=1500)
+    options.add_argument("--classifier", type=Path, help="on thumbnails; by default one is trained")
     chosen = options.parse_args()
     survived = 0
     with tempfile.TemporaryDirectory(prefix="flowerray-chaos-") as directory:
-        chaos = Chaos(Path(directory), chosen.pictures)
+        chaos = Chaos(Path(directory), chosen.pictures, chosen.classifier)
         try:
             for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
                 started = time.monotonic()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -78,11 +78,22 @@ def local_ray():
     the credentials of the tests' S3 server."""
     from flowerray.cluster import connection
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         for name, value in S3_CREDENTIALS.items():
             patch.setenv(name, value)
-        with connection(None):
-            yield
+        with pytest.MonkeyPatch.context() as short:
+            # Else the next training would wait for another worker to import TensorFlow.
+            short.setenv("RAY_idle_worker_killing_time_threshold_ms", "3600000")
+            stack.enter_context(connection(None))
+        yield
+
+
+@pytest.fixture
+def on_local_ray(local_ray: None) -> dict[str, str]:
+    """What a command's environment has to have to use that Ray, and not start one for itself."""
+    import ray
+
+    return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
 
 @pytest.fixture(scope="session")

@@ -54,10 +54,12 @@ def test_a_cluster_that_is_not_there(command, sample, tmp_path):
     assert not out.exists()
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    """A Ray of its own processes, with the dashboard that takes jobs, behind a token."""
-    with ray_head(sys.executable, tmp_path / "ray.log", RAY_DIRECTORY) as environment:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A Ray of its own processes, with the dashboard that takes jobs, behind a token. The last test
+    that uses it kills it."""
+    log = tmp_path_factory.mktemp("cluster") / "ray.log"
+    with ray_head(sys.executable, log, RAY_DIRECTORY) as environment:
         yield environment
 
 

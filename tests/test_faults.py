@@ -144,7 +144,7 @@ def test_verify_names_what_is_wrong(labelled, tmp_path, command):
     assert verdict["foreign"] == ["shards/000000000001.parquet", "shards/000000000016.parquet"]
 
 
-def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, tmp_path):
+def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, on_local_ray, tmp_path):
     features, settled = fast / "features", tmp_path / "settled"
     options = ["train", str(features), "--recipe", "article", "--epochs", "30", "--out"]
     train(TrainSettings(features=features, out=settled, recipe="article", epochs=30))
@@ -154,6 +154,7 @@ def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, tmp_path):
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        env={**os.environ, **on_local_ray},
         process_group=0,
     )
     for line in process.stderr:
@@ -163,7 +164,7 @@ def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, tmp_path):
     process.communicate()
     with pytest.raises(FlowerrayError, match="no classifier"):
         load(str(out))
-    done = command(*options, out)
+    done = command(*options, out, **on_local_ray)
     assert done.returncode == 0, done.stderr
     assert "going on after epoch" in done.stderr
     assert (out / "history.csv").read_text() == (settled / "history.csv").read_text()
@@ -175,9 +176,12 @@ def slow_pile(tmp_path_factory):
     """Enough work that a signal arrives in the midst of it."""
     directory = tmp_path_factory.mktemp("slow")
     chance = np.random.default_rng(0)
-    for i in range(300):
+    for i in range(30):
         noise = Image.fromarray(chance.integers(0, 256, (40, 40, 3), np.uint8))
-        noise.resize((1600, 1200)).save(directory / f"{i:03d}.png", compress_level=0)
+        drawn = directory / f"{i:03d}.png"
+        noise.resize((1600, 1200)).save(drawn, compress_level=0)
+        for copy in range(1, 10):
+            os.link(drawn, directory / f"{i + 30 * copy:03d}.png")
     return directory
 
 
@@ -279,27 +283,29 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_nothing_is_lost(small_disk, sample, command):
+def test_a_full_disk_is_one_line_and_nothing_is_lost(small_disk, sample, command, on_local_ray):
     out = small_disk / "features"
     arguments = ("extract", sample.labelled, "--out", out, "--base", "thumbnail", "--shard-size", 2)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(340_000))
-    done = command(*arguments)
+    done = command(*arguments, **on_local_ray)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("flowerray: can't write") and "No space left on device" in last
     filler.unlink()
-    assert command(*arguments).returncode == 0
+    assert command(*arguments, **on_local_ray).returncode == 0
     assert verify(str(out)).whole
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    done = command("extract", sample.labelled, "--out", small_disk / "other", "--base", "thumbnail")
+    other = ("extract", sample.labelled, "--out", small_disk / "other", "--base", "thumbnail")
+    done = command(*other, **on_local_ray)
     assert done.returncode == 1 and "Read-only file system" in done.stderr.splitlines()[-1]
 
 
-def test_chaos_of_a_seed():
+def test_chaos_of_a_seed(fast):
     """`make chaos` is the long form. Seed 5 kills an actor, a node and a driver."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    options = ("--seeds", "1", "--first-seed", "5", "--pictures", "700")
+    options = ["--seeds", "1", "--first-seed", "5", "--pictures", "700"]
+    options += ["--classifier", str(fast / "classifier")]
     done = subprocess.run(
         [sys.executable, REPOSITORY / "tests" / "chaos.py", *options],
         capture_output=True,

@@ -222,27 +222,33 @@ def test_what_a_bucket_refuses_is_a_reject_with_its_reason(s3):
     assert rejected.value.reason == "too_large"
 
 
-def test_the_three_jobs_in_a_bucket_give_the_labels_of_local_files(local_ray, s3, sample, tmp_path):
+def test_the_three_jobs_in_a_bucket_give_the_labels_of_local_files(fast, s3, sample, tmp_path):
+    local = (
+        "label",
+        sample.pile,
+        "--classifier",
+        fast / "classifier",
+        "--out",
+        tmp_path / "labels",
+    )
+    assert main([*map(str, local), "--min-confidence", "0.9"]) == 0
     put_tree(sample.labelled, "s3://flowers/labelled")
     put_tree(sample.pile, "s3://flowers/pile")
-    before = troubles(s3)
-    for images, pile, out in (
-        (sample.labelled, sample.pile, tmp_path),
-        ("s3://flowers/labelled", "s3://flowers/pile", "s3://flowers/jobs"),
+    before, out = troubles(s3), "s3://flowers/jobs"
+    # The workers learn the endpoint from the settings, not from the environment.
+    for arguments in (
+        ("extract", "s3://flowers/labelled", "--out", f"{out}/features", "--base", "thumbnail"),
+        ("train", f"{out}/features", "--out", f"{out}/classifier"),
+        (
+            *("label", "s3://flowers/pile", "--classifier", f"{out}/classifier"),
+            *("--out", f"{out}/labels", "--min-confidence", "0.9", "--format", "csv"),
+            *("--gallery", f"{out}/labels.png"),
+        ),
+        ("verify", f"{out}/labels"),
+        ("report", f"{out}/labels", "--out", f"{out}/labels.html"),
+        ("export", f"{out}/labels", "--format", "jsonl", "--out", f"{out}/labels.jsonl"),
     ):
-        # The workers learn the endpoint from the settings, not from the environment.
-        for arguments in (
-            ("extract", images, "--out", f"{out}/features", "--base", "thumbnail"),
-            ("train", f"{out}/features", "--out", f"{out}/classifier"),
-            (
-                *("label", pile, "--classifier", f"{out}/classifier", "--out", f"{out}/labels"),
-                *("--min-confidence", "0.9", "--format", "csv", "--gallery", f"{out}/labels.png"),
-            ),
-            ("verify", f"{out}/labels"),
-            ("report", f"{out}/labels", "--out", f"{out}/labels.html"),
-            ("export", f"{out}/labels", "--format", "jsonl", "--out", f"{out}/labels.jsonl"),
-        ):
-            assert main([*map(str, arguments), "--endpoint-url", s3]) == 0
+        assert main([*arguments, "--endpoint-url", s3]) == 0
     requests, refused = (after - b for after, b in zip(troubles(s3), before, strict=True))
     assert requests > 200 and refused > 2
     here, there = (
@@ -281,13 +287,15 @@ def test_the_three_jobs_in_a_bucket_give_the_labels_of_local_files(local_ray, s3
     assert label(replace(again, overwrite=True)).computed == 1 + len(os.listdir(sample.pile))
 
 
-def test_a_killed_job_in_a_bucket_goes_on_where_it_was(command, s3, sample):
+def test_a_killed_job_in_a_bucket_goes_on_where_it_was(command, s3, sample, on_local_ray):
     put_tree(sample.labelled, "s3://flowers/again")
     out = Folder("s3://flowers/killed")
     arguments = ["extract", "s3://flowers/again", "--out", out.uri, "--base", "thumbnail"]
     arguments += ["--shard-size", "1", "--actors", "1", "--json"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "flowerray.cli", *arguments], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "flowerray.cli", *arguments],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **on_local_ray},
     )
     while not out.names("shards"):
         assert process.poll() is None
@@ -295,7 +303,7 @@ def test_a_killed_job_in_a_bucket_goes_on_where_it_was(command, s3, sample):
     process.kill()
     process.wait()
     there = verify(out.uri).present
-    done = command(*arguments)
+    done = command(*arguments, **on_local_ray)
     assert done.returncode == 0, done.stderr
     assert 0 < json.loads(done.stdout)["computed"] <= 30 - there
     assert verify(out.uri).whole and out.names(".") == {"run.json", "manifest", "shards"}

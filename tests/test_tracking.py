@@ -56,7 +56,7 @@ def history_of(classifier):
     return {n: [(int(row["epoch"]), float(row[n])) for row in rows] for n in names}
 
 
-def test_a_killed_training_logs_each_epoch_once(features, mlflow, command, tmp_path):
+def test_a_killed_training_logs_each_epoch_once(features, mlflow, command, on_local_ray, tmp_path):
     out, logs = tmp_path / "classifier", tmp_path / "logs"
     options = ["train", features, "--recipe", "article", "--epochs", "30", "--out", str(out)]
     options += ["--tensorboard", str(logs), "--mlflow", "flowers"]
@@ -65,6 +65,7 @@ def test_a_killed_training_logs_each_epoch_once(features, mlflow, command, tmp_p
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        env={**os.environ, **on_local_ray},
         process_group=0,
     )
     said = []
@@ -75,7 +76,7 @@ def test_a_killed_training_logs_each_epoch_once(features, mlflow, command, tmp_p
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert "epoch 3:" in said[-1], said
-    done = command(*options)
+    done = command(*options, **on_local_ray)
     assert done.returncode == 0 and "going on after epoch" in done.stderr, done.stderr
 
     history = history_of(out)

@@ -29,10 +29,6 @@ def open_engine(
     `model` is what ``flowerray.precision.with_model`` gave: the weights, or what OpenVINO made of
     them, with its head behind it. `head` is a ``head.keras`` to put on another engine's base.
     """
-    if spec.engine == "thumbnail":
-        from flowerray.engines.thumbnail import ThumbnailEngine
-
-        return ThumbnailEngine(spec, threads, head)
     if spec.engine == "openvino":
         from flowerray.engines.openvino import OpenVinoEngine
 

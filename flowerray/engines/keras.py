@@ -55,6 +55,8 @@ def build(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
         prepared = keras.layers.Rescaling(scale, offset, dtype="float32")(channels)
         features = keras.layers.Activation("linear", dtype="float32")(base(prepared))
         if spec.pool == "avg":
+            if len(features.shape) != 4:
+                raise UsageError(f"features of {spec.base} are no map to average: leave --pool out")
             features = keras.layers.GlobalAveragePooling2D(dtype="float32")(features)
         return keras.Model(pixels, features, name=spec.base)
     finally:
@@ -92,11 +94,25 @@ def layers_after(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
 def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     import keras
 
-    size = spec.input_size
-    builder = getattr(keras.applications, base_named(spec.base).builder)
-    base = builder(weights=None, include_top=False, input_shape=(size, size, 3))
+    size, builder = spec.input_size, base_named(spec.base).builder
+    if not builder:
+        return _thumbnail(size)
+    application = getattr(keras.applications, builder)
+    base = application(weights=None, include_top=False, input_shape=(size, size, 3))
     base.set_weights(weights)
     return base
+
+
+def _thumbnail(size: int) -> Any:
+    """No network: the mean colours of an 8x8 grid, in [0, 1]. What a head can do with these needs
+    no pretrained base, so it is the baseline to beat; and they cost next to nothing, so the rest of
+    a job shows in benchmarks and tests."""
+    import keras
+
+    pixels = keras.Input((size, size, 3))
+    means = keras.layers.AveragePooling2D(size // 8, dtype="float32")(pixels)
+    colours = keras.layers.Rescaling(1 / 255, dtype="float32")(means)
+    return keras.Model(pixels, keras.layers.Flatten(dtype="float32")(colours))
 
 
 def _layer(base: Any, spec: BaseSpec) -> Any:
