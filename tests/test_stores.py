@@ -291,7 +291,7 @@ def test_a_killed_job_in_a_bucket_goes_on_where_it_was(command, s3, sample, on_l
     put_tree(sample.labelled, "s3://flowers/again")
     out = Folder("s3://flowers/killed")
     arguments = ["extract", "s3://flowers/again", "--out", out.uri, "--base", "thumbnail"]
-    arguments += ["--shard-size", "1", "--actors", "1", "--json"]
+    arguments += ["--shard-size", "1", "--actors", "1", "--endpoint-url", s3, "--json"]
     process = subprocess.Popen(
         [sys.executable, "-m", "flowerray.cli", *arguments],
         stderr=subprocess.DEVNULL,
