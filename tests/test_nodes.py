@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,12 @@ class Nodes:
         self.start(name, f"--address={self.address}", "--num-cpus=1", prefix=prefix)
 
     def start(self, name, *options, prefix=()):
-        """One at a time: on one machine, two that start at once may get in each other's way."""
+        """One at a time: on one machine, two that start at once may get in each other's way. On a
+        busy machine a node may take longer than the 30 s that `ray start` waits: then once more."""
+        if not self.came_up(name, *options, prefix=prefix):
+            assert self.came_up(name, *options, prefix=prefix), f"{name} did not come up"
+
+    def came_up(self, name, *options, prefix):
         self.ports[name] = free_port()
         options = [*options, f"--metrics-export-port={self.ports[name]}"]
         log = self.directory / f"{name}.log"
@@ -87,12 +93,16 @@ class Nodes:
         deadline = time.monotonic() + 90
         while "Ray runtime started" not in log.read_text():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{name} did not come up: {log.read_text()}")
+                print(log.read_text())
+                self.kill(name)
+                return False
             time.sleep(0.1)
+        return True
 
     def kill(self, name):
         process = self.processes.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)  # in the group: all of the node
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # in the group: all of the node
         process.wait(timeout=60)
 
     def flowerray(self, *arguments):
