@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from flowerray import catalog, cluster, conversion, hardware, photographs, shards
-from flowerray.bases import BaseSpec
+from flowerray.bases import BaseSpec, base_named
 from flowerray.catalog import Shard
 from flowerray.engines import open_engine, openvino
 from flowerray.errors import FlowerrayError, UsageError
@@ -41,6 +41,8 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     Raises:
         UsageError: int8 or OpenVINO asked for where it can't be.
     """
+    if not base_named(spec.base).builder:  # nothing in it that another would gain
+        spec = replace(spec, precision="float32")
     if recorded is not None:
         adopted = replace(
             spec,

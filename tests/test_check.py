@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import SHARED
 from PIL import Image
 from planted import EXACT, NEAR, counts, plant
 
@@ -31,32 +30,37 @@ def labelled(sample, tmp_path):
     return shutil.copytree(sample.labelled, tmp_path / "labelled")
 
 
-def drawn(directory):
-    """Forty drawings of each class in train/ and ten in valid/."""
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Forty drawings of each class in train/ and ten in valid/, with planted faults."""
+    root = tmp_path_factory.mktemp("drawn")
     for label in ("rose", "sunflower", "tulip"):
         for split, numbers in (("train", range(40)), ("valid", range(40, 50))):
-            folder = directory / split / label
+            folder = root / "good" / split / label
             folder.mkdir(parents=True)
             for i in numbers:
                 (folder / f"{label}-{i}.jpg").write_bytes(draw(label, 0, LABELLED, i))
-    return sorted(directory.rglob("*.jpg"))
+    photographs = sorted((root / "good").rglob("*.jpg"))
+    return root / "planted", plant(photographs, root / "planted", seed=0)
 
 
-def real():
-    """A part of the real photographs; benchmarks/planted.py does all."""
-    return [
+@pytest.fixture(scope="module")
+def real(flower_photos, tmp_path_factory):
+    """A fifth of the real photographs, with planted faults; benchmarks/planted.py does all."""
+    photographs = [
         path
-        for split, count in (("train", 60), ("valid", 15))
-        for folder in sorted((SHARED / "flower_photos" / split).iterdir())
+        for split, count in (("train", 100), ("valid", 20))
+        for folder in sorted((flower_photos / split).iterdir())
         for path in sorted(folder.iterdir())[:count]
     ]
+    target = tmp_path_factory.mktemp("real") / "planted"
+    return target, plant(photographs, target, seed=0)
 
 
-def test_planted_faults_are_found(local_ray, tmp_path):
-    """Among real photographs where they are at hand, else among drawings."""
-    at_hand = (SHARED / "flower_photos").is_dir()
-    target, features = tmp_path / "planted", tmp_path / "features"
-    planted = plant(real() if at_hand else drawn(tmp_path / "drawn"), target, seed=0)
+@pytest.mark.parametrize("photographs", ["drawn", "real"])
+def test_planted_faults_are_found(photographs, local_ray, request, tmp_path):
+    target, planted = request.getfixturevalue(photographs)
+    features = tmp_path / "features"
     extract(ExtractSettings(images=str(target), out=str(features)))
     for source in (target, features):
         done = check(CheckSettings(source=str(source)))
@@ -64,7 +68,7 @@ def test_planted_faults_are_found(local_ray, tmp_path):
         assert table["exact_duplicate"][:2] == (EXACT, EXACT)
         assert table["near_duplicate"][:2] == (NEAR, NEAR)
         assert table["leakage"][:2] == (EXACT + NEAR, EXACT + NEAR)
-        own = 11 if at_hand else 0  # copies that all 1,650 have of themselves
+        own = {"drawn": 0, "real": 11}[photographs]  # copies that all 1,650 have of themselves
         assert table["exact_duplicate"][2] + table["near_duplicate"][2] <= own
     assert table["mislabelled, the first 40"][1] >= 15
     suspect = next(f for f in done.findings if f.uri in planted.swapped)

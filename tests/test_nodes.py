@@ -75,8 +75,8 @@ class Nodes:
     def start(self, name, *options, prefix=()):
         """One at a time: on one machine, two that start at once may get in each other's way. On a
         busy machine a node may take longer than the 30 s that `ray start` waits: then once more."""
-        if not self.came_up(name, *options, prefix=prefix):
-            assert self.came_up(name, *options, prefix=prefix), f"{name} did not come up"
+        tries = (self.came_up(name, *options, prefix=prefix) for _ in range(2))
+        assert any(tries), f"{name} did not come up"
 
     def came_up(self, name, *options, prefix):
         self.ports[name] = free_port()

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from flowerray import hardware
+from flowerray import hardware, weights
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.extract import extract
@@ -46,14 +46,17 @@ def test_who_names_a_backend_of_keras_gets_keras(monkeypatch):
 
 @needs_openvino
 def test_a_converted_base_is_kept_and_a_damaged_one_made_again(
-    sample, local_ray, tmp_path, capfd, monkeypatch
+    few, local_ray, tmp_path, capfd, monkeypatch
 ):
     cache = tmp_path / "cache"
+    weights.load("vgg16")
+    shutil.copytree(weights.cache_directory(), cache)
+    shutil.rmtree(cache / "openvino", ignore_errors=True)
     monkeypatch.setenv("FLOWERRAY_CACHE", str(cache))
     told, features = [], []
     for run in "012":
         out = str(tmp_path / run)
-        extract(ExtractSettings(images=str(sample.labelled), out=out, base="thumbnail"))
+        extract(ExtractSettings(images=str(few.labelled), out=out, engine="openvino"))
         features.append(read_table(read_output(out, "features"), ["uri", "features"]))
         told.append("converting" in capfd.readouterr().err)
         (file,) = (cache / "openvino").iterdir()
@@ -64,14 +67,14 @@ def test_a_converted_base_is_kept_and_a_damaged_one_made_again(
 
 
 @needs_openvino
-def test_either_engine_labels_with_the_same_classifier(sample, fast, tmp_path):
-    trained = fast / "classifier"
-    done = [labels(sample, trained, tmp_path / e, engine=e) for e in ("openvino", "keras")]
-    assert done[0].labels == done[1].labels
-    assert done[0].agreement is done[1].agreement is None
+def test_either_engine_labels_with_the_same_classifier(few, local_ray, tmp_path, capfd):
+    extract(ExtractSettings(images=str(few.labelled), out=str(tmp_path / "f"), engine="openvino"))
+    train(TrainSettings(features=str(tmp_path / "f"), out=str(tmp_path / "c")))
+    done = [labels(few, tmp_path / "c", tmp_path / e, engine=e) for e in ("openvino", "keras")]
+    assert done[0].labels == done[1].labels and done[1].agreement is None
     recorded = json.loads((tmp_path / "keras" / "run.json").read_bytes())["config"]["base_spec"]
     assert recorded["engine"] == "keras"
-    again = labels(sample, trained, tmp_path / "keras")
+    again = labels(few, tmp_path / "c", tmp_path / "keras")
     assert again.computed == 0
 
 
@@ -131,12 +134,13 @@ def test_another_quantised_base_is_refused(sample, quantised, tmp_path):
 
 @needs_openvino
 def test_labels_at_another_precision_say_how_they_agree(sample, local_ray, tmp_path, capfd):
-    features, trained = tmp_path / "f", tmp_path / "c"
-    extract(ExtractSettings(images=str(sample.labelled), out=str(features)))
-    train(TrainSettings(features=str(features), out=str(trained)))
-    other = labels(sample, trained, tmp_path / "other", precision="int8")
+    extract(ExtractSettings(images=str(sample.labelled), out=str(tmp_path / "f")))
+    train(TrainSettings(features=str(tmp_path / "f"), out=str(tmp_path / "c")))
+    own = labels(sample, tmp_path / "c", tmp_path / "own")
+    assert own.agreement is None
+    other = labels(sample, tmp_path / "c", tmp_path / "other", precision="int8")
     assert other.precision == "int8" and other.agreement["photographs"] == 30
     assert other.agreement["same"] >= 29
     assert f"for {other.agreement['same']} of 30 photographs" in capfd.readouterr().err
-    again = labels(sample, trained, tmp_path / "other", precision="int8")
+    again = labels(sample, tmp_path / "c", tmp_path / "other", precision="int8")
     assert (again.computed, again.agreement) == (0, other.agreement)

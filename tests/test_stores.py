@@ -223,14 +223,8 @@ def test_what_a_bucket_refuses_is_a_reject_with_its_reason(s3):
 
 
 def test_the_three_jobs_in_a_bucket_give_the_labels_of_local_files(fast, s3, sample, tmp_path):
-    local = (
-        "label",
-        sample.pile,
-        "--classifier",
-        fast / "classifier",
-        "--out",
-        tmp_path / "labels",
-    )
+    local = ("label", sample.pile, "--classifier", fast / "classifier")
+    local += ("--out", tmp_path / "labels")
     assert main([*map(str, local), "--min-confidence", "0.9"]) == 0
     put_tree(sample.labelled, "s3://flowers/labelled")
     put_tree(sample.pile, "s3://flowers/pile")

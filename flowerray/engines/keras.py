@@ -104,9 +104,9 @@ def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
 
 
 def _thumbnail(size: int) -> Any:
-    """No network: the mean colours of an 8x8 grid, in [0, 1]. What a head can do with these needs
-    no pretrained base, so it is the baseline to beat; and they cost next to nothing, so the rest of
-    a job shows in benchmarks and tests."""
+    """No network: the mean colours of an 8x8 grid, in [0, 1]: features (n, 192). What a head can do
+    with these needs no pretrained base, so it is the baseline to beat; and they cost next to
+    nothing, so the rest of a job shows in benchmarks and tests."""
     import keras
 
     pixels = keras.Input((size, size, 3))
