@@ -8,6 +8,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
@@ -34,8 +35,13 @@ def base(spec: BaseSpec, weights: Weights) -> Converted:
 
 def head(head: bytes) -> Converted:
     """A ``head.keras``: features to probabilities."""
-    made = fingerprint_of(hashlib.sha256(head).hexdigest())
-    return _cached("head", made, lambda: cluster.run_once(openvino.convert_head, head))
+    return _cached("head", _made(head), lambda: cluster.run_once(openvino.convert_head, head))
+
+
+def keep_head(head: bytes, converted: Converted) -> None:
+    """Have `head` find what the trainer converted, or the first job to label with this head would
+    import TensorFlow for it alone."""
+    _keep(_file("head", _made(head)), converted)
 
 
 def pack(converted: Converted) -> bytes:
@@ -59,12 +65,24 @@ def unpack(data: bytes) -> Converted:
 
 
 def _cached(name: str, makes: str, convert: Callable[[], Converted]) -> Converted:
-    version = importlib.metadata.version("openvino")
-    file = cache_directory() / "openvino" / f"{name}-{makes}-{version}.npz"
+    file = _file(name, makes)
     try:
         return unpack(file.read_bytes())
     except (OSError, ValueError):
         converted = convert()
+    _keep(file, converted)
+    return converted
+
+
+def _made(head: bytes) -> str:
+    return fingerprint_of(hashlib.sha256(head).hexdigest())
+
+
+def _file(name: str, makes: str) -> Path:
+    version = importlib.metadata.version("openvino")
+    return cache_directory() / "openvino" / f"{name}-{makes}-{version}.npz"
+
+
+def _keep(file: Path, converted: Converted) -> None:
     with whole_file(file) as stream:
         stream.write(pack(converted))
-    return converted

@@ -23,8 +23,10 @@ from flowerray import (
     calibration,
     classifier,
     cluster,
+    conversion,
     corrections,
     gallery,
+    hardware,
     heads,
     novelty,
     scores,
@@ -35,6 +37,7 @@ from flowerray import (
 from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec, fingerprint_of
 from flowerray.catalog import Shard
+from flowerray.engines import openvino
 from flowerray.engines.keras import import_keras, layers_after, open_head
 from flowerray.errors import FlowerrayError
 from flowerray.precision import QUANTISED
@@ -115,8 +118,10 @@ def train(settings: TrainSettings) -> TrainSummary:
             message = ray.get(reference)
             if isinstance(message, str):
                 say(message)
-            else:
+            elif isinstance(message, list):
                 trackers.epochs(message)
+            elif hardware.has_openvino():
+                conversion.keep_head(classifier.load(str(out)).head, [*message])
         trackers.finished()
     return summary_of(str(out))
 
@@ -136,11 +141,11 @@ def fit_and_save(
     corrected: dict[str, str | None],
     weights: list[np.ndarray] | None,
     resources: dict[str, float],
-) -> Iterator[str | tracking.History]:
-    """The trainer task: yields a line of progress and the history so far after each epoch, and
-    leaves the classifier."""
+) -> Iterator[str | tracking.History | tuple[np.ndarray, ...]]:
+    """The trainer task: yields a line of progress and the history so far after each epoch, leaves
+    the classifier, and yields its head converted where OpenVINO made the features."""
     stores.use(settings.access)
-    import_keras(max(1, int(resources["num_cpus"])))
+    keras = import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         loaded = _load(output, corrected, Path(directory))
         data = loaded.data
@@ -178,6 +183,9 @@ def fit_and_save(
             f"expected error {found['ece_before']:.3f} before, {found['ece_after']:.3f} after"
         )
     _save(output, settings, config, loaded, fitted, history, fit_seconds)
+    converts = hardware.has_openvino() and keras.backend.backend() == "tensorflow"
+    if loaded.base_spec.engine == "openvino" and converts:
+        yield tuple(openvino.convert_head(fitted.head))
 
 
 def _is_over(history: list[dict[str, float]], patience: int | None) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flowerray import hardware, photographs, weights
+from flowerray import classifier, cluster, conversion, hardware, photographs, weights
 from flowerray.bases import BASES, PREPARATIONS, BaseSpec
 from flowerray.classifier import head_bytes
 from flowerray.engines import open_engine, openvino
@@ -163,3 +163,19 @@ def test_the_jobs_run_on_keras_other_backends(backend, command, few, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["evaluation"]["accuracy"] >= 0.9
+
+
+def test_a_trainer_converts_its_head(fast, monkeypatch):
+    pytest.importorskip("nncf", reason="flowerray[openvino] is not installed")
+    trained = classifier.load(str(fast / "classifier"))
+
+    def converts(*arguments):
+        raise AssertionError("labelling would start a task to convert the head")
+
+    monkeypatch.setattr(cluster, "run_once", converts)
+    head = conversion.head(trained.head)
+    base = conversion.base(trained.base_spec, weights.load("thumbnail", say=lambda message: None))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    told = open_engine(trained.base_spec, base + head, threads=1)(pixels)
+    assert told.shape == (2, len(trained.classes) + 1)
+    assert np.allclose(told[:, :-1].sum(axis=1), 1, atol=1e-5)
