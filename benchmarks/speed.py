@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 from measure import Watched, machine, watch
 
 HERE = Path(__file__).parent
-MANY = 20_000  # photographs, where a run must be long
 DOCUMENT = HERE.parent / "docs" / "benchmarks.md"
+MANY = 20_000  # photographs, where a run must be long
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import importlib.metadata
 import io
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 from flowerray import cluster
 from flowerray.bases import BaseSpec, fingerprint_of
 from flowerray.engines import openvino
+from flowerray.errors import FlowerrayError
 from flowerray.progress import say
 from flowerray.storage import whole_file
 from flowerray.weights import Weights, cache_directory
@@ -40,8 +42,9 @@ def head(head: bytes) -> Converted:
 
 def keep_head(head: bytes, converted: Converted) -> None:
     """Have `head` find what the trainer converted, or the first job to label with this head would
-    import TensorFlow for it alone."""
-    _keep(_file("head", _made(head)), converted)
+    import TensorFlow for it alone. Where the cache can't be written, that is all that is lost."""
+    with suppress(FlowerrayError):
+        _keep(_file("head", _made(head)), converted)
 
 
 def pack(converted: Converted) -> bytes:

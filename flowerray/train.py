@@ -121,7 +121,7 @@ def train(settings: TrainSettings) -> TrainSummary:
             elif isinstance(message, list):
                 trackers.epochs(message)
             elif hardware.has_openvino():
-                conversion.keep_head(classifier.load(str(out)).head, [*message])
+                conversion.keep_head(*message)
         trackers.finished()
     return summary_of(str(out))
 
@@ -141,9 +141,9 @@ def fit_and_save(
     corrected: dict[str, str | None],
     weights: list[np.ndarray] | None,
     resources: dict[str, float],
-) -> Iterator[str | tracking.History | tuple[np.ndarray, ...]]:
+) -> Iterator[str | tracking.History | tuple[bytes, conversion.Converted]]:
     """The trainer task: yields a line of progress and the history so far after each epoch, leaves
-    the classifier, and yields its head converted where OpenVINO made the features."""
+    the classifier, and yields its head as it is and converted where OpenVINO made the features."""
     stores.use(settings.access)
     keras = import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
@@ -185,7 +185,7 @@ def fit_and_save(
     _save(output, settings, config, loaded, fitted, history, fit_seconds)
     converts = hardware.has_openvino() and keras.backend.backend() == "tensorflow"
     if loaded.base_spec.engine == "openvino" and converts:
-        yield tuple(openvino.convert_head(fitted.head))
+        yield fitted.head, openvino.convert_head(fitted.head)
 
 
 def _is_over(history: list[dict[str, float]], patience: int | None) -> bool:

@@ -179,3 +179,11 @@ def test_a_trainer_converts_its_head(fast, monkeypatch):
     told = open_engine(trained.base_spec, base + head, threads=1)(pixels)
     assert told.shape == (2, len(trained.classes) + 1)
     assert np.allclose(told[:, :-1].sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_cache_that_cannot_be_written_costs_no_training(monkeypatch, tmp_path):
+    pytest.importorskip("openvino", reason="flowerray[openvino] is not installed")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FLOWERRAY_CACHE", str(tmp_path / "file" / "cache"))
+    conversion.keep_head(b"head", [np.zeros(1, np.uint8)] * 2)
+    assert not (tmp_path / "file" / "cache").exists()

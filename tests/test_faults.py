@@ -234,7 +234,7 @@ def test_a_kill_loses_no_more_than_the_shard_being_computed(slow_pile, tmp_path)
     arguments = ("extract", slow_pile, "--out", out, "--base", "thumbnail", "--json")
     process = start(*arguments, "--shard-size", shard, "--actors", 1)
     wait_for_shards(out, process)
-    while not computing(out):
+    while process.poll() is None and not computing(out):
         time.sleep(0.01)
     (actor,) = actors_of(process.pid)
     os.kill(actor, signal.SIGKILL)
