@@ -32,8 +32,8 @@ from flowerray.photographs import Rejected
 from flowerray.settings import InferenceSettings
 from flowerray.storage import Folder
 
-ERROR = [("error", pa.string()), ("error_detail", pa.string())]
-LABELS = pa.schema(
+ERROR: list[tuple[str, pa.DataType]] = [("error", pa.string()), ("error_detail", pa.string())]
+LABELS: pa.Schema = pa.schema(
     [
         pa.field("image_id", pa.int64(), nullable=False),
         ("uri", pa.string()),

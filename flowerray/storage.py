@@ -71,13 +71,18 @@ class Folder:
             stream.write(data)
 
     def hint(self, name: str, data: bytes) -> None:
-        """Write `data` as `name`; it may be lost, or half there, after a power cut."""
+        """Write `data` as `name`; it may be lost, or half there, after a power cut.
+
+        Raises:
+            FlowerrayError: the storage refuses (disk full, read-only, no permission).
+        """
         if not self.is_local:
             return self.write(name, data)
         path = self.file(name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as stream:
-            stream.write(data)
+        with _refusals_told(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as stream:
+                stream.write(data)
 
     def exists(self, name: str) -> bool:
         """Whether `name`, a file or directory, is in here."""
@@ -135,9 +140,18 @@ def whole_file(target: str | os.PathLike[str], beside: str | None = None) -> Ite
         FlowerrayError: the storage refuses (disk full, read-only, no permission).
     """
     uri = located(target)
+    with (
+        _refusals_told(uri),
+        stores.store_at(uri).create(uri, beside or uri.rpartition("/")[0]) as stream,
+    ):
+        yield stream
+
+
+@contextmanager
+def _refusals_told(uri: str) -> Iterator[None]:
+    """An OSError of the block, which writes `uri`, comes out as a FlowerrayError."""
     try:
-        with stores.store_at(uri).create(uri, beside or uri.rpartition("/")[0]) as stream:
-            yield stream
+        yield
     except OSError as error:
         mend = "see that it may be written to" if stores.is_remote(uri) else "make room"
         raise FlowerrayError(

@@ -22,6 +22,7 @@ from flowerray.cluster import connection
 from flowerray.errors import FlowerrayError
 from flowerray.label import label
 from flowerray.settings import LabelSettings, TrainSettings
+from flowerray.storage import Folder
 from flowerray.train import train
 from flowerray.verify import verify
 
@@ -298,6 +299,13 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(small_disk, sample, command
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("flowerray: can't write") and "No space left on device" in last
+    # Full to the last byte, the first thing that can't be written may be a mark.
+    with pytest.raises(OSError), open(small_disk / "rest", "wb", buffering=0) as rest:
+        while rest.write(bytes(4096)):
+            pass
+    with pytest.raises(FlowerrayError, match=r"can't write .*/attempts/mark: No space left"):
+        Folder.at(str(out)).hint("attempts/mark", b"1")
+    (small_disk / "rest").unlink()
     filler.unlink()
     assert command(*arguments, **on_local_ray).returncode == 0
     assert verify(str(out)).whole
