@@ -44,15 +44,28 @@ LAYERS = (
     *("Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D"),
     *("Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D"),
     *("GlobalMaxPooling1D", "InputLayer", "LayerNormalization", "MaxPooling2D", "Multiply"),
-    *("ReLU", "Rescaling", "Reshape", "SeparableConv2D", "UnitNormalization", "ZeroPadding2D"),
+    *(
+        "Normalization",
+        "ReLU",
+        "Rescaling",
+        "Reshape",
+        "SeparableConv2D",
+        "UnitNormalization",
+        "ZeroPadding2D",
+    ),
 )
-INITIALIZERS = ("GlorotUniform", "Ones", "VarianceScaling", "Zeros")
+INITIALIZERS = ("GlorotUniform", "HeNormal", "Ones", "VarianceScaling", "Zeros")
+INNER = (  # of the bases' own layers that have no public name
+    *("ops.numpy.Add", "ops.numpy.Multiply", "applications.convnext.LayerScale"),
+    "applications.inception_resnet_v2.CustomScaleLayer",
+)
 OBJECTS = frozenset(
     {
         "None.__keras_tensor__",
-        "keras.DTypePolicy",
+        *("keras.DTypePolicy", "keras.Sequential"),
         *(f"keras.layers.{name}" for name in LAYERS),
         *(f"keras.initializers.{name}" for name in INITIALIZERS),
+        *(f"keras.src.{name}" for name in INNER),
     }
 )
 
@@ -107,7 +120,7 @@ def load(directory: str) -> Classifier:
         raise FlowerrayError(f"{directory}/classifier.json lacks or misspells {error}") from None
     if not whole:
         raise FlowerrayError(f"{directory}/head.keras is not the head that classifier.json names")
-    _check_layers(directory, head)
+    check_layers(head, directory)
     return classifier
 
 
@@ -135,18 +148,23 @@ def head_bytes(model: Any) -> bytes:
             return stream.read()
 
 
-def _check_layers(directory: str, head: bytes) -> None:
+def check_layers(head: bytes, of: str) -> None:
+    """Refuse a head with anything but the layers that recipes make.
+
+    Raises:
+        FlowerrayError: that of `of` has others, or is no Keras model.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(head)) as archive:
             config = json.loads(archive.read("config.json"))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise FlowerrayError(f"{directory}/head.keras is no Keras model: {error}") from None
+        raise FlowerrayError(f"the head of {of} is no Keras model: {error}") from None
     strange = sorted({name for name in _objects_in(config["config"]) if name not in OBJECTS})
     if config.get("class_name") not in ("Functional", "Sequential"):
         strange.insert(0, str(config.get("class_name")))
     if strange:
         raise FlowerrayError(
-            f"{directory}/head.keras holds {', '.join(strange)}, which no recipe of flowerray "
+            f"the head of {of} holds {', '.join(strange)}, which no recipe of flowerray "
             "makes: refused, since it could run code"
         )
 
@@ -155,9 +173,10 @@ def _objects_in(config: Any) -> Iterator[str]:
     """Everything that loading `config` would make, as ``module.class``, at any depth."""
     if isinstance(config, dict):
         if "class_name" in config:
-            registered = config.get("registered_name")
-            kind = registered or f"{config.get('module')}.{config['class_name']}"
-            yield str(kind)
+            yield f"{config.get('module')}.{config['class_name']}"
+            # Where nothing is registered, Keras writes nothing or the class' own name.
+            if config.get("registered_name") not in (None, config["class_name"]):
+                yield str(config["registered_name"])
         for value in config.values():
             yield from _objects_in(value)
     elif isinstance(config, list):

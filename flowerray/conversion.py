@@ -22,6 +22,7 @@ from flowerray.storage import whole_file
 from flowerray.weights import Weights, cache_directory
 
 Converted = list[np.ndarray]  # graph and constants, both uint8
+HEADS_KEPT = 32  # those used last, of 0.3 to 50 MB each; another is converted again when it is used
 
 
 def base(spec: BaseSpec, weights: Weights) -> Converted:
@@ -42,9 +43,8 @@ def head(head: bytes) -> Converted:
 
 def keep_head(head: bytes, converted: Converted) -> None:
     """Have `head` find what the trainer converted, or the first job to label with this head would
-    import TensorFlow for it alone. Where the cache can't be written, that is all that is lost."""
-    with suppress(FlowerrayError):
-        _keep(_file("head", _made(head)), converted)
+    import TensorFlow for it alone."""
+    _keep(_file("head", _made(head)), converted)
 
 
 def pack(converted: Converted) -> bytes:
@@ -70,10 +70,13 @@ def unpack(data: bytes) -> Converted:
 def _cached(name: str, makes: str, convert: Callable[[], Converted]) -> Converted:
     file = _file(name, makes)
     try:
-        return unpack(file.read_bytes())
+        converted = unpack(file.read_bytes())
     except (OSError, ValueError):
         converted = convert()
-    _keep(file, converted)
+        _keep(file, converted)
+    else:
+        with suppress(OSError):  # a cache may be shared and read-only
+            file.touch()
     return converted
 
 
@@ -87,5 +90,11 @@ def _file(name: str, makes: str) -> Path:
 
 
 def _keep(file: Path, converted: Converted) -> None:
-    with whole_file(file) as stream:
-        stream.write(pack(converted))
+    """Where the cache can't be written, that is all that is lost."""
+    # OSError: another job may be removing the same.
+    with suppress(FlowerrayError, OSError):
+        with whole_file(file) as stream:
+            stream.write(pack(converted))
+        heads = [(other.stat().st_mtime_ns, other) for other in file.parent.glob("head-*.npz")]
+        for _, unused in sorted(heads, reverse=True)[HEADS_KEPT:]:
+            unused.unlink()

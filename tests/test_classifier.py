@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -107,6 +108,21 @@ def test_a_strangers_code_is_refused(kind, tmp_path):
     with pytest.raises(FlowerrayError, match="refused, since it could run code"):
         classifier.load(written(tmp_path / "c", head))
     assert not os.path.exists(MARK)
+
+
+def test_a_layer_under_the_name_of_another_is_refused(model, tmp_path):
+    with zipfile.ZipFile(io.BytesIO(classifier.head_bytes(model))) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    last = config["config"]["layers"][-1]
+    last |= {"module": "os", "class_name": "function", "registered_name": "keras.layers.Dense"}
+    files["config.json"] = json.dumps(config).encode()
+    forged = io.BytesIO()
+    with zipfile.ZipFile(forged, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    with pytest.raises(FlowerrayError, match=r"holds os\.function, .*refused"):
+        classifier.load(written(tmp_path / "c", forged.getvalue()))
 
 
 class Pickled:

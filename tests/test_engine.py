@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,9 @@ from flowerray import classifier, cluster, conversion, hardware, photographs, we
 from flowerray.bases import BASES, PREPARATIONS, BaseSpec
 from flowerray.classifier import head_bytes
 from flowerray.engines import open_engine, openvino
+from flowerray.engines.keras import layers_after, open_head
 from flowerray.errors import UsageError
+from flowerray.heads import without_optimizer
 from flowerray.photographs import Limits
 
 
@@ -154,6 +157,61 @@ def test_every_base_is_one_of_keras():
         assert base.preparation in PREPARATIONS
 
 
+def test_efficientnet_normalises_as_keras_does(monkeypatch, tmp_path):
+    """Keras adds a layer for its published weights alone, which these take the place of."""
+    import keras
+    from keras.src.applications import efficientnet
+
+    model = keras.applications.EfficientNetB0(weights=None, include_top=False)
+    normalises = next(one for one in model.layers if isinstance(one, keras.layers.Normalization))
+    normalises.adapt_mean.assign(np.reshape([0.485, 0.456, 0.406], normalises.adapt_mean.shape))
+    normalises.adapt_variance.assign(np.reshape([0.2, 0.3, 0.1], normalises.adapt_mean.shape))
+    file = str(tmp_path / "published.weights.h5")
+    model.save_weights(file)
+    monkeypatch.setattr(efficientnet.file_utils, "get_file", lambda *a, **k: file)
+    published = keras.applications.EfficientNetB0(include_top=False)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
+    theirs = published.predict_on_batch(pixels.astype(np.float32))
+    ours = opened(
+        BaseSpec("efficientnetb0", None, 224, "none", "-", "float32", "keras", "imagenet", "-"),
+        model.get_weights(),
+    )(pixels)
+    assert theirs.any()
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+
+
+# A layer that all later ones build on, and one that there is a way around.
+@pytest.mark.parametrize(
+    ("base", "layer", "around"),
+    [
+        ("mobilenetv3small", "expanded_conv_7_add", "expanded_conv_7_project_bn"),
+        (
+            "convnexttiny",
+            "convnext_tiny_downsampling_block_1",
+            "convnext_tiny_stage_2_block_0_gelu",
+        ),
+    ],
+)
+def test_the_layers_of_other_bases_make_a_classifier(base, layer, around):
+    import keras
+
+    known = BASES[base]
+    model = getattr(keras.applications, known.builder)(
+        weights=None, include_top=False, input_shape=(known.input_size, known.input_size, 3)
+    )
+    spec = BaseSpec(
+        *(base, layer, known.input_size, known.preparation, "-", "float32", "keras", "random", "-")
+    )
+    rest = layers_after(spec, model.get_weights())
+    head = head_bytes(without_optimizer(rest))
+    classifier.check_layers(head, base)
+    features = np.random.default_rng(0).normal(0, 1, (1, *rest.input_shape[1:])).astype(np.float32)
+    there, here = open_head(head)(features), rest(features)
+    assert np.allclose(there, here, atol=1e-5 * float(np.abs(here).max())) and np.any(here)
+    with pytest.raises(UsageError, match="has a way around"):
+        layers_after(replace(spec, layer=around), model.get_weights())
+
+
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_the_jobs_run_on_keras_other_backends(backend, command, few, tmp_path):
     pytest.importorskip(backend, reason=f"{backend} is not installed (it is no dependency)")
@@ -181,9 +239,28 @@ def test_a_trainer_converts_its_head(fast, monkeypatch):
     assert np.allclose(told[:, :-1].sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_cache_that_cannot_be_written_costs_no_training(monkeypatch, tmp_path):
+def test_the_cache_keeps_the_heads_used_last(monkeypatch, tmp_path):
+    pytest.importorskip("openvino", reason="flowerray[openvino] is not installed")
+    monkeypatch.setenv("FLOWERRAY_CACHE", str(tmp_path))
+    monkeypatch.setattr(conversion, "HEADS_KEPT", 2)
+    monkeypatch.setattr(cluster, "run_once", lambda convert, head: [np.ones(1, np.uint8)] * 2)
+    made = [np.zeros(1, np.uint8)] * 2
+    conversion.keep_head(b"old", made)
+    conversion.keep_head(b"unused", made)
+    for file in (tmp_path / "openvino").iterdir():
+        os.utime(file, (0, 0))
+    conversion.head(b"old")  # used, so the other goes
+    conversion.keep_head(b"new", made)
+    found = [int(conversion.head(head)[0][0]) for head in (b"old", b"new", b"unused")]
+    assert found == [0, 0, 1] and len(list((tmp_path / "openvino").iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_no_job(monkeypatch, tmp_path):
     pytest.importorskip("openvino", reason="flowerray[openvino] is not installed")
     (tmp_path / "file").touch()
     monkeypatch.setenv("FLOWERRAY_CACHE", str(tmp_path / "file" / "cache"))
-    conversion.keep_head(b"head", [np.zeros(1, np.uint8)] * 2)
+    converted = [np.zeros(1, np.uint8)] * 2
+    monkeypatch.setattr(cluster, "run_once", lambda convert, head: converted)
+    conversion.keep_head(b"head", converted)
+    assert conversion.head(b"head") is converted
     assert not (tmp_path / "file" / "cache").exists()

@@ -11,6 +11,9 @@ import numpy as np
 from flowerray.bases import PREPARATIONS, BaseSpec, base_named
 from flowerray.errors import UsageError
 
+# IMAGENET_STDDEV_RGB of keras.applications.efficientnet.
+EFFICIENTNET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+
 
 class KerasEngine:
     """A Keras base, its preparation and perhaps a head in one graph, from uint8 pixels on."""
@@ -100,6 +103,12 @@ def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     application = getattr(keras.applications, builder)
     base = application(weights=None, include_top=False, input_shape=(size, size, 3))
     base.set_weights(weights)
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
+            # EfficientNet's, which has its numbers among the weights. For the published ones Keras
+            # adds a layer that divides by the root of these, too; so does a larger variance.
+            layer.adapt_variance.assign(layer.adapt_variance * EFFICIENTNET_DEVIATION)
+            layer.finalize_state()
     return base
 
 
