@@ -101,7 +101,7 @@ def thresholds(
 ) -> np.ndarray:
     """Of each class; infinite where there is none."""
     said = np.concatenate([fitted.out_of_fold, fitted.valid])
-    truth = np.concatenate([data.labels, data.valid_labels])
+    truth = np.concatenate([data.labels[fitted.judged], data.valid_labels])
     novel = np.concatenate([fitted.training_novelty, fitted.valid_novelty])
     said, truth = said[novel <= 1], truth[novel <= 1]
     predicted = said.argmax(axis=1)

@@ -20,15 +20,23 @@ def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """The number to divide logits by so that the likelihood of `truth` is greatest (Guo et al.
     2017, https://proceedings.mlr.press/v70/guo17a.html).
 
+    Each truth counts as one only to 1 in n + 2 (the targets of Platt 1999, "Probabilistic Outputs
+    for Support Vector Machines"): where evidence has no error at all, its likelihood would
+    otherwise grow without end as every confidence becomes 1.
+
     Args:
         probabilities: float (n, classes).
         truth: class indices (n,).
     """
     from scipy.optimize import minimize_scalar
 
+    doubt = 1 / (len(truth) + 2)
+    target = np.full(probabilities.shape, doubt / max(probabilities.shape[1] - 1, 1))
+    target[np.arange(len(truth)), truth] = 1 - doubt
+
     def loss(log_temperature: float) -> float:
         scaled = at_temperature(probabilities, float(np.exp(log_temperature)))
-        return -float(np.log(np.maximum(scaled[np.arange(len(truth)), truth], 1e-12)).mean())
+        return -float((target * np.log(np.maximum(scaled, 1e-12))).sum(axis=1).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
@@ -107,8 +115,11 @@ def thresholds(
         mine = np.flatnonzero(predicted == index)
         mine = mine[np.argsort(-confidence[mine], kind="stable")]
         hits = np.cumsum(right[mine])
+        # Photographs of equal confidence are accepted together.
+        ends = np.flatnonzero(np.diff(confidence[mine], append=-1)) + 1
         best: dict[str, Any] = {"threshold": None, "precision_bound": None, "photographs": 0}
-        for count in _steps(len(mine), min_precision):
+        for step in _steps(len(mine), min_precision):
+            count = int(ends[np.searchsorted(ends, step)])
             bound = _lower_bound(int(hits[count - 1]), count)
             if bound < min_precision:
                 break

@@ -65,12 +65,14 @@ MLP_BATCH, MLP_STEPS, MLP_EPOCHS = 64, 400, 15  # at least so many steps, and so
 def logistic(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
     """Multinomial logistic regression on the embedding. Convex: the same features give the same
     head whatever the seed."""
-    yield from _on_embedding(data, seed, _fit_logistic)
+    if before is None:
+        yield _on_embedding(data, seed, _fit_logistic)
 
 
 def mlp(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
     """Three small networks of one hidden layer on the embedding, their logits averaged."""
-    yield from _on_embedding(data, seed, fit_mlp)
+    if before is None:
+        yield _on_embedding(data, seed, fit_mlp)
 
 
 def article(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
@@ -138,27 +140,35 @@ RECIPES: dict[str, Callable[[TrainingData, int | None, int, Progress | None], Ep
 FOLDS = 5
 
 
-def out_of_fold(recipe: str, data: TrainingData, seed: int) -> np.ndarray | None:
-    """Probabilities float32 (n, classes) of the training photographs, each by a head fitted without
-    its fold; None for a recipe that takes too long, or with a class of one photograph."""
+def out_of_fold(recipe: str, data: TrainingData, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Indices (m,) of training photographs, and their probabilities float32 (m, classes), each by a
+    head fitted without its fold: of all that `folds` holds out. None for a recipe that takes too
+    long."""
     fit = {"logistic": _fit_logistic, "mlp": fit_mlp}.get(recipe)
-    if fit is None or np.bincount(data.labels).min() < 2:
+    if fit is None:
         return None
     own, mirrored = _embedded(data, _embedder(data))
-    probabilities = np.zeros((len(own), data.classes), np.float32)
+    probabilities = np.full((len(own), data.classes), np.nan, np.float32)
     for train, held in folds(data.labels, seed):
         rows, labels, weights = _rows(data, own, mirrored, train)
         probabilities[held] = predict_dense(fit(rows, labels, weights, seed), own[held])
-    return probabilities
+    judged = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+    return (judged, probabilities[judged]) if len(judged) else None
 
 
 def folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row indices to fit on and to hold out, stratified by class; every row is held out once."""
+    """Row indices to fit on and to hold out, stratified by class; every row is held out once, but
+    for a class' only one, which is always fitted on."""
     from sklearn.model_selection import StratifiedKFold
 
-    count = max(2, min(FOLDS, int(np.bincount(labels).min())))
-    splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
-    yield from splitter.split(np.zeros(len(labels)), labels)
+    alone = np.bincount(labels)[labels] == 1
+    rows, always = np.flatnonzero(~alone), np.flatnonzero(alone)
+    if not len(rows):
+        return
+    least = int(np.unique(labels[rows], return_counts=True)[1].min())
+    splitter = StratifiedKFold(min(FOLDS, least), shuffle=True, random_state=seed)
+    for train, held in splitter.split(np.zeros(len(rows)), labels[rows]):
+        yield np.concatenate([rows[train], always]), rows[held]
 
 
 def embedding(model: Any, data: TrainingData) -> Any:
@@ -197,10 +207,11 @@ def without_optimizer(model: Any) -> Any:
 
     def in_float32(layer: Any) -> Any:
         config = layer.get_config()
-        config["dtype"] = "float32"
+        if "dtype" in config:  # an operation between layers has none
+            config["dtype"] = "float32"
         return layer.__class__.from_config(config)
 
-    copy = keras.models.clone_model(model, clone_function=in_float32)
+    copy = keras.models.clone_model(model, clone_function=in_float32, recursive=True)
     copy.set_weights(model.get_weights())
     return copy
 
@@ -225,9 +236,9 @@ def _chunks(features: np.ndarray) -> Iterator[np.ndarray]:
         yield features[start : start + 256].astype(np.float32)
 
 
-def _on_embedding(data: TrainingData, seed: int, fit: Fit) -> Epochs:
+def _on_embedding(data: TrainingData, seed: int, fit: Fit) -> tuple[dict[str, float], Any]:
     model = _with_head(_embedder(data), data, seed, fit)
-    yield _accuracies(model, data), model
+    return _accuracies(model, data), model
 
 
 def _with_head(embedder: Any, data: TrainingData, seed: int, fit: Fit, dropout: float = 0.0) -> Any:
@@ -297,7 +308,7 @@ def fit_mlp(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int
             batch_size=batch,
             max_iter=epochs,
             n_iter_no_change=epochs,
-            random_state=1000 * seed + network,
+            random_state=(1000 * seed + network) % 2**32,
         )
         with one_thread(), _without_convergence_warnings():
             fitted.fit((rows - centre) / spread, labels, sample_weight=weights)
@@ -377,7 +388,6 @@ BATCH_SIZE = 25  # the article's
 
 
 def _compile(model: Any, optimizer: Any) -> None:
-
     model.compile(
         optimizer=optimizer,
         loss="categorical_crossentropy",

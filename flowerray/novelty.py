@@ -21,12 +21,14 @@ METHOD = "1 - cosine to the nearest of k-means centres of the training embedding
 REFERENCE = "Sun et al. 2022, https://proceedings.mlr.press/v162/sun22d.html"
 CENTRES_A_CLASS = 8
 QUANTILE = 0.99
+FARTHEST = 2.0  # that 1 - cosine can be
 
 
 @dataclass(frozen=True)
 class Novelty:
     """`centres` (centres, width) float32 of unit length; the `threshold` that counts as 1; and the
-    training photographs' own novelty, each measured against centres made without it, (n,)."""
+    training photographs' own novelty, each measured against centres made without it, (n,); 0 for
+    a class' only one."""
 
     centres: np.ndarray
     threshold: float
@@ -39,13 +41,15 @@ def fit(model: Any, data: TrainingData, seed: int) -> Novelty:
 
     embedder = keras.Model(model.inputs[0], heads.embedding(model, data))
     embedded = heads.predict(embedder, data.features)
-    distances = np.zeros(len(embedded))
-    if np.bincount(data.labels).min() >= 2:
-        for train, held in heads.folds(data.labels, seed):
-            centres = _centres(embedded[train], data.labels[train], seed)
-            distances[held] = 1 - (embedded[held] @ centres.T).max(axis=1)
-    threshold = max(float(np.quantile(distances, QUANTILE)), 1e-3)
-    return Novelty(_centres(embedded, data.labels, seed), threshold, distances / threshold)
+    distances = np.full(len(embedded), np.nan)
+    for train, held in heads.folds(data.labels, seed):
+        centres = _centres(embedded[train], data.labels[train], seed)
+        distances[held] = 1 - (embedded[held] @ centres.T).max(axis=1)
+    # A class' only photograph can't be measured; with nothing else there is nothing to go by.
+    known = distances[~np.isnan(distances)]
+    threshold = max(float(np.quantile(known, QUANTILE)), 1e-3) if len(known) else FARTHEST
+    novel = np.nan_to_num(distances / threshold)
+    return Novelty(_centres(embedded, data.labels, seed), threshold, novel)
 
 
 def attached(model: Any, data: TrainingData, novelty: Novelty) -> Any:

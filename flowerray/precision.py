@@ -98,7 +98,7 @@ def with_model(
     if spec.calibration is not None:
         base = _kept(kept_in, spec.calibration)
     elif spec.precision == "int8":
-        sample = _sample(output, CALIBRATION_PHOTOGRAPHS)
+        sample = _sample(output, CALIBRATION_PHOTOGRAPHS, SEED)
         say(f"int8: calibrating on {len(sample)} of the photographs")
         base = cluster.run_once(_quantised, spec, weights.arrays, sample)
         output.folder.write(QUANTISED, conversion.pack(base))
@@ -117,8 +117,8 @@ def agreement(
 ) -> dict[str, int]:
     """On how many photographs of `output` two ways to compute give the same label: a sample that
     calibration didn't see, where there are enough photographs."""
-    sample = _sample(output, CALIBRATION_PHOTOGRAPHS + AGREEMENT_PHOTOGRAPHS)
-    sample = sample.slice(max(0, len(sample) - AGREEMENT_PHOTOGRAPHS))
+    seen = _sample(output, CALIBRATION_PHOTOGRAPHS, SEED)["image_id"].to_pylist()
+    sample = _sample(output, AGREEMENT_PHOTOGRAPHS, SEED + 1, last=frozenset(seen))
     photographs, same = cluster.run_once(_agreement, sample, head, one, other)
     return {"photographs": photographs, "same": same}
 
@@ -140,16 +140,17 @@ def _agreement(
     for spec, model in (one, other):
         engine = open_engine(spec, model, cluster.task_cpus(), head)
         batches = [engine(pixels[i : i + 16]) for i in range(0, len(pixels), 16)]
-        labels.append(np.concatenate(batches).argmax(axis=1))
+        labels.append(np.concatenate(batches)[:, :-1].argmax(axis=1))  # the last is the novelty
     return len(pixels), int((labels[0] == labels[1]).sum())
 
 
-def _sample(output: Output, size: int) -> pa.Table:
-    """Up to `size` manifest rows drawn by SEED, those to validate left out."""
+def _sample(output: Output, size: int, seed: int, last: frozenset[int] = frozenset()) -> pa.Table:
+    """Up to `size` manifest rows drawn by `seed`, those to validate left out; of `last` only where
+    there are too few others."""
     rows = output.manifest.rows
-    drawn = np.random.default_rng(SEED).choice(rows, min(rows, 4 * size), replace=False)
+    drawn = np.random.default_rng(seed).choice(rows, min(rows, 4 * size), replace=False)
     tables: list[pa.Table] = []
-    for row in drawn:
+    for row in sorted(drawn, key=lambda row: int(row) in last):
         table = catalog.read_shard(output.folder, output.manifest, Shard(int(row), 1))
         if table["split"][0].as_py() != "valid":
             tables.append(table)

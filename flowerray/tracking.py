@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
 import socket
 import sys
@@ -24,6 +25,7 @@ from flowerray.errors import FlowerrayError, UsageError
 from flowerray.progress import say
 from flowerray.settings import TrainSettings
 from flowerray.storage import Folder
+from flowerray.stores import is_remote
 
 History = list[dict[str, float]]  # the numbers of each epoch, by name
 
@@ -63,8 +65,7 @@ class Trackers:
         """Log the classifier: its epochs, scores, calibration, files."""
         if not self.trackers:
             return
-        with open(self.out.file("history.csv"), newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        rows = csv.DictReader(io.StringIO(self.out.read("history.csv").decode()))
         history = [{k: float(v) for k, v in row.items() if k != "epoch"} for row in rows]
         about = classifier.load(str(self.out)).about
         for tracker in list(self.trackers):
@@ -105,6 +106,8 @@ def _trackers(
     settings: TrainSettings, base_spec: dict[str, Any], fingerprint: str, going_on: bool
 ) -> Iterator[Trackers]:
     out = Folder.at(settings.out)
+    if settings.tensorboard and is_remote(settings.tensorboard):
+        raise UsageError("--tensorboard is a directory of this machine: give a local path")
     identity = fingerprint_of([str(out), fingerprint])
     name = f"{os.path.basename(str(out))}-{identity[:8]}"
     found: list[Tracker] = []

@@ -56,11 +56,12 @@ PARTS = {
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """The classifier, its scores on the validation photographs (see ``flowerray.scores.score``),
-    the photographs it gets wrong, and the head's fit in seconds."""
+    """The classifier, how many photographs it is trained on, its scores on those to validate (see
+    ``flowerray.scores.score``), those it gets wrong, and the head's fit in seconds."""
 
     out: str
     classes: list[str]
+    trained_on: int
     scores: dict[str, Any]
     mistakes: list[dict[str, Any]]
     fit_seconds: float
@@ -81,7 +82,7 @@ def train(settings: TrainSettings) -> TrainSummary:
         output = corrections.with_new_photographs(output, corrected, settings)
     chosen = ("recipe", "epochs", "patience", "class_weights", "seed")
     config = {
-        "features": [output.manifest.fingerprint, output.run["config"]],
+        "features": [output.manifest.fingerprint, output.run["config"], _rejected(output)],
         "corrections": sorted(corrected.items()),
         **{name: getattr(settings, name) for name in chosen},
     }
@@ -94,12 +95,7 @@ def train(settings: TrainSettings) -> TrainSummary:
         with tracking.started(settings, spec, fingerprint, going_on=True) as trackers:
             trackers.finished()
         return summary_of(str(out))
-    missing = output.missing()
-    if missing:
-        raise FlowerrayError(
-            f"{output.folder} lacks {len(missing)} of its {len(output.manifest.shards())} shards: "
-            "run the same `flowerray extract` again to finish it"
-        )
+    output.check_whole()
     weights = None
     if settings.recipe == "finetune":
         weights = pretrained.checked(BaseSpec.from_dict(spec), settings.weights, say).arrays
@@ -130,7 +126,12 @@ def summary_of(directory: str) -> TrainSummary:
     """What the training of the classifier in `directory` gave."""
     about = classifier.load(directory).about
     return TrainSummary(
-        directory, about["classes"], about["scores"], about["mistakes"], about["fit_seconds"]
+        directory,
+        about["classes"],
+        about["trained_on"],
+        about["scores"],
+        about["mistakes"],
+        about["fit_seconds"],
     )
 
 
@@ -154,6 +155,7 @@ def fit_and_save(
             data = replace(data, class_weights=len(data.labels) / (data.classes * counts))
         if weights is not None:
             data = replace(data, rest=layers_after(loaded.base_spec, weights))
+            classifier.check_layers(classifier.head_bytes(data.rest), loaded.base_spec.base)
         yield (
             f"train: {len(data.labels):,} photographs to train on, {len(data.valid_labels):,} to "
             f"validate, {data.classes} classes"
@@ -164,14 +166,14 @@ def fit_and_save(
             yield f"train: going on after epoch {before.epochs}"
             model = before.model
         recipe = heads.RECIPES[settings.recipe]
-        for numbers, model in recipe(data, settings.epochs, settings.seed, before):
+        epochs = recipe(data, settings.epochs, settings.seed, before)
+        while not _is_over(history, settings.patience) and (epoch := next(epochs, None)):
+            numbers, model = epoch
             history.append(numbers)
             checkpoint.save(history, model)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             yield f"train: epoch {len(history)}: {shown}"
             yield history
-            if _is_over(history, settings.patience):
-                break
         if settings.patience and "val_loss" in history[0]:
             model = checkpoint.model_after(_best(history))
             yield f"train: keeping the head of epoch {_best(history)}"
@@ -188,9 +190,17 @@ def fit_and_save(
         yield fitted.head, openvino.convert_head(fitted.head)
 
 
+def _rejected(output: Output) -> str:
+    """Which photographs have no features: a digest, for later they may have some."""
+    tables = shards.iter_shards(output, ["image_id", "error"])
+    return fingerprint_of(
+        [i for t in tables for i in t.filter(pc.is_valid(t["error"]))["image_id"].to_pylist()]
+    )
+
+
 def _is_over(history: list[dict[str, float]], patience: int | None) -> bool:
     """Whether the last `patience` epochs brought no smaller loss."""
-    return patience is not None and len(history) - _best(history) >= patience
+    return bool(history) and patience is not None and len(history) - _best(history) >= patience
 
 
 def _best(history: list[dict[str, float]]) -> int:
@@ -201,12 +211,13 @@ def _best(history: list[dict[str, float]]) -> int:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The head as it is saved, and what it says of photographs that it was fitted without: of the
-    training photographs where there is `out_of_fold`, and of the validation photographs."""
+    """The head as it is saved, and what heads fitted without them say of photographs: `out_of_fold`
+    of those training photographs that are `judged` (indices), and `valid` of all to validate."""
 
     head: bytes
     calibration: dict[str, Any]
-    out_of_fold: np.ndarray | None
+    judged: np.ndarray
+    out_of_fold: np.ndarray
     valid: np.ndarray
     training_novelty: np.ndarray
     valid_novelty: np.ndarray
@@ -214,19 +225,18 @@ class Fitted:
     @classmethod
     def of(cls, model: Any, settings: TrainSettings, data: heads.TrainingData) -> Fitted:
         model = heads.without_optimizer(model)
-        unseen = heads.out_of_fold(settings.recipe, data, settings.seed)
+        none = np.zeros(0, int), np.zeros((0, data.classes), np.float32)
+        judged, unseen = heads.out_of_fold(settings.recipe, data, settings.seed) or none
         valid = heads.predict(model, data.valid_features)
         # Out-of-fold heads and the final one are of one kind: they share the temperature.
-        evidence, truth = valid, data.valid_labels
-        if unseen is not None:
-            evidence = np.concatenate([unseen, valid])
-            truth = np.concatenate([data.labels, truth])
+        evidence = np.concatenate([unseen, valid])
+        truth = np.concatenate([data.labels[judged], data.valid_labels])
         temperature, scaled = 1.0, evidence
         if len(truth) >= calibration.LEAST_EVIDENCE:
             temperature = calibration.temperature(evidence, truth)
             scaled = calibration.cross_fitted(evidence, truth, settings.seed)
         about = {
-            "source": "validation" if unseen is None else "cross-validation",
+            "source": "cross-validation" if len(judged) else "validation",
             "photographs": len(truth),
             "temperature": temperature,
             "ece_before": calibration.expected_error(evidence, truth),
@@ -236,12 +246,11 @@ class Fitted:
         heads.set_temperature(model, temperature)
         found = novelty.fit(model, data, settings.seed)
         model = novelty.attached(model, data, found)
-        if unseen is not None:
-            unseen = calibration.at_temperature(unseen, temperature)
+        unseen = calibration.at_temperature(unseen, temperature)
         final = heads.predict(model, data.valid_features)
         valid, valid_novelty = final[:, :-1], final[:, -1]
         head = classifier.head_bytes(model)
-        return cls(head, about, unseen, valid, found.of_training, valid_novelty)
+        return cls(head, about, judged, unseen, valid, found.of_training[judged], valid_novelty)
 
 
 class _Checkpoint:
@@ -461,15 +470,17 @@ def _save(
 
 def _evidence(loaded: _Loaded, fitted: Fitted) -> pa.Table:
     """See ``flowerray.classifier.EVIDENCE``."""
-    data, parts = loaded.data, []
-    if fitted.out_of_fold is not None:
-        parts.append(("train", data.labels, fitted.out_of_fold, fitted.training_novelty))
-    parts.append(("valid", data.valid_labels, fitted.valid, fitted.valid_novelty))
+    data, judged = loaded.data, fitted.judged
+    trained_on = [loaded.uris["train"][i] for i in judged]
+    parts = [
+        ("train", trained_on, data.labels[judged], fitted.out_of_fold, fitted.training_novelty),
+        ("valid", loaded.uris["valid"], data.valid_labels, fitted.valid, fitted.valid_novelty),
+    ]
     names = np.array(loaded.classes, object)
     tables = []
-    for part, truth, probabilities, novel in parts:
+    for part, uris, truth, probabilities, novel in parts:
         columns = [
-            pa.array(loaded.uris[part], pa.string()),
+            pa.array(uris, pa.string()),
             pa.array([part] * len(truth), pa.string()),
             pa.array(names[truth], pa.string()),
             pa.array(names[probabilities.argmax(axis=1)], pa.string()),

@@ -6,14 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
-from flowerray import hardware, weights
+from flowerray import catalog, cluster, hardware, precision, weights
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.extract import extract
 from flowerray.label import label
 from flowerray.precision import QUANTISED, settled
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
-from flowerray.shards import read_output, read_table
+from flowerray.shards import Output, read_output, read_table
+from flowerray.storage import Folder
 from flowerray.train import train
 
 needs_openvino = pytest.mark.skipif(
@@ -103,6 +104,35 @@ def labels(drawn, classifier, out, **options):
     return label(
         LabelSettings(images=str(drawn.pile), classifier=str(classifier), out=str(out), **options)
     )
+
+
+def test_agreement_is_of_the_classes_alone_and_of_photographs_not_calibrated_on(
+    monkeypatch, tmp_path
+):
+    (tmp_path / "list.txt").write_text("".join(f"{i}.jpg\n" for i in range(300)))
+    found, folder = catalog.photographs_to_label(str(tmp_path / "list.txt")), Folder.at(tmp_path)
+    listing = catalog.write_listing(found, folder, "manifest", 32)
+    output = Output(folder, catalog.Manifest((listing,)), {})
+    calibrated = precision._sample(output, 128, precision.SEED)["image_id"].to_pylist()
+    seen = []
+
+    def agreement(sample, *arguments):
+        seen.append(sample["image_id"].to_pylist())
+        return precision._agreement(sample, *arguments)
+
+    # Of a novel photograph, whose last number is the largest.
+    says = {"one": [0.55, 0.40, 0.05, 0.8], "other": [0.42, 0.53, 0.05, 0.8]}
+    monkeypatch.setattr(precision, "_pixels", lambda sample, spec: np.zeros((len(sample), 1)))
+
+    def open_engine(spec, *_):
+        return lambda pixels: np.tile(says[spec], (len(pixels), 1))
+
+    monkeypatch.setattr(precision, "open_engine", open_engine)
+    monkeypatch.setattr(cluster, "task_cpus", lambda: 1)
+    monkeypatch.setattr(cluster, "run_once", lambda task, *arguments: agreement(*arguments))
+    told = precision.agreement(output, b"", ("one", []), ("other", []))
+    assert told == {"photographs": 128, "same": 0}
+    assert len(calibrated) == 128 and not set(calibrated) & set(seen[0])
 
 
 @needs_openvino

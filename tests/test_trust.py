@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -36,6 +37,15 @@ def test_the_temperature_that_was_put_in_is_found():
     assert before > 0.1 and after < 0.03
 
 
+@pytest.mark.parametrize("photographs", [36, 150, 1000])
+def test_evidence_without_an_error_does_not_make_every_confidence_one(photographs):
+    sure = np.linspace(0.6, 0.95, photographs)
+    probabilities = np.stack([sure, (1 - sure) * 0.7, (1 - sure) * 0.3], axis=1)
+    found = calibration.temperature(probabilities, np.zeros(photographs, int))
+    doubtful = calibration.at_temperature(np.array([[0.5, 0.35, 0.15]]), found)
+    assert 0.1 < found < 1 and doubtful.max() < 0.9
+
+
 def test_bins_count_every_photograph_and_agree_with_the_error():
     probabilities, truth = overconfident(500)
     bins = calibration.bins(probabilities, truth)
@@ -62,6 +72,15 @@ def test_thresholds_stop_where_precision_ends_and_refuse_too_little_evidence():
         all_right = (np.zeros(rows, int), np.linspace(0.5, 1, rows), np.ones(rows, bool), ["a"])
         found = calibration.thresholds(*all_right, 0.97)["a"]
         assert (found["threshold"] is not None) == enough
+
+
+def test_photographs_of_equal_confidence_are_accepted_together():
+    """Those that are right come first, more than the bound asks for."""
+    right = np.arange(400) < 370
+    found = calibration.thresholds(np.zeros(400, int), np.ones(400), right, ["a"], 0.97)["a"]
+    assert found["threshold"] is None
+    found = calibration.thresholds(np.zeros(400, int), np.ones(400), right, ["a"], 0.85)["a"]
+    assert (found["threshold"], found["photographs"]) == (1, 400)
 
 
 def test_the_asked_precision_holds_nineteen_times_of_twenty():
@@ -105,8 +124,9 @@ def test_heads_are_the_same_for_the_same_seed_and_unseen_predictions_are_unseen(
     fits = [list(heads.RECIPES[recipe](clusters, None, 3, None))[-1][1] for _ in range(2)]
     first, second = (heads.predict(model, clusters.valid_features) for model in fits)
     np.testing.assert_array_equal(first, second)
-    unseen = heads.out_of_fold(recipe, clusters, 3)
-    assert unseen.shape == (240, 3) and np.mean(unseen.argmax(1) == clusters.labels) > 0.95
+    judged, unseen = heads.out_of_fold(recipe, clusters, 3)
+    assert judged.tolist() == list(range(240)) and unseen.shape == (240, 3)
+    assert np.mean(unseen.argmax(1) == clusters.labels) > 0.95
     chance = np.random.default_rng(0)
     shuffled = TrainingData(
         clusters.features,
@@ -115,7 +135,32 @@ def test_heads_are_the_same_for_the_same_seed_and_unseen_predictions_are_unseen(
         clusters.valid_labels,
         3,
     )
-    assert np.mean(heads.out_of_fold(recipe, shuffled, 0).argmax(1) == shuffled.labels) < 0.5
+    _, unseen = heads.out_of_fold(recipe, shuffled, 0)
+    assert np.mean(unseen.argmax(1) == shuffled.labels) < 0.5
+    # Killed after its one epoch, nothing is left to fit.
+    assert not list(heads.RECIPES[recipe](clusters, None, 3, heads.Progress(1, fits[0])))
+
+
+def test_a_class_of_one_photograph_costs_the_others_no_evidence(clusters):
+    chance = np.random.default_rng(2)
+    alone = chance.gamma(1.0, 1.0, (1, 2, 2, 16)).astype(np.float16)
+    alone[:, :, :, 12] += 4
+    data = TrainingData(
+        np.concatenate([alone, clusters.features]),
+        np.concatenate([[3], clusters.labels]),
+        clusters.valid_features,
+        clusters.valid_labels,
+        4,
+    )
+    judged, unseen = heads.out_of_fold("logistic", data, 0)
+    assert judged.tolist() == list(range(1, 241)) and unseen.shape == (240, 4)
+    *_, (_, model) = heads.logistic(data, None, 0, None)
+    found = novelty.fit(model, data, 0)
+    assert found.of_training[0] == 0 and 0.98 <= np.mean(found.of_training[1:] <= 1) < 1
+    four = np.flatnonzero(np.isin(np.arange(241), [0, *(1 + np.arange(3))]))
+    few = TrainingData(data.features[four], data.labels[four], alone, np.array([3]), 4)
+    assert heads.out_of_fold("mlp", few, 0) is None
+    assert novelty.fit(model, few, 0).threshold == 2  # nothing to go by: nothing is novel
 
 
 def test_balanced_weights_help_a_rare_class(clusters):
@@ -203,6 +248,45 @@ def test_corrections_relabel_leave_out_and_add(sample, fast, tmp_path):
         train(settings)
 
 
+def test_photographs_that_get_features_later_ask_for_another_training(fast, tmp_path):
+    features, trained = tmp_path / "f", tmp_path / "c"
+    for name, copy in (("features", features), ("classifier", trained)):
+        shutil.copytree(fast / name, copy)
+    settings = TrainSettings(features=str(features), out=str(trained))
+    assert train(settings).trained_on == 27
+    shard = min((features / "shards").iterdir())
+    table = pq.read_table(shard)
+    errors = ["truncated", *table["error"].to_pylist()[1:]]
+    column = table.schema.get_field_index("error")
+    table = table.set_column(column, table.schema.field(column), pa.array(errors, pa.string()))
+    pq.write_table(table, shard)
+    with pytest.raises(FlowerrayError, match="a classifier of other features"):
+        train(settings)
+
+
+def test_finetune_learns_another_bases_layers(sample, local_ray, tmp_path):
+    """With weights of chance its head learns little; all else is as with published ones."""
+    features, trained = str(tmp_path / "f"), str(tmp_path / "c")
+    extract(
+        ExtractSettings(
+            images=str(sample.labelled),
+            out=features,
+            base="mobilenetv3small",
+            weights="random",
+            layer="expanded_conv_10_add",
+        )
+    )
+    settings = {"recipe": "finetune", "epochs": 1, "class_weights": "balanced"}
+    done = train(TrainSettings(features=features, out=trained, **settings))
+    assert done.trained_on == 27
+    labelled = label(
+        LabelSettings(
+            images=str(sample.pile), classifier=trained, out=str(tmp_path / "l"), weights="random"
+        )
+    )
+    assert sum(labelled.labels.values()) == 30
+
+
 def test_finetune_learns_the_layers_after_the_features(sample, local_ray, tmp_path):
     features, trained = str(tmp_path / "f"), str(tmp_path / "c")
     extract(
@@ -229,7 +313,7 @@ def test_finetune_learns_the_layers_after_the_features(sample, local_ray, tmp_pa
 def test_patience_counts_the_epochs_without_a_smaller_loss():
     history = [{"val_loss": loss} for loss in (0.5, 0.4, 0.45, 0.42)]
     assert [_is_over(history[:epochs], 2) for epochs in (1, 2, 3, 4)] == [False] * 3 + [True]
-    assert not _is_over(history, 3) and not _is_over(history, None)
+    assert not _is_over(history, 3) and not _is_over(history, None) and not _is_over([], 1)
 
 
 def test_finetune_goes_on_as_if_it_had_not_been_killed():
