@@ -462,6 +462,26 @@ def test_the_queue_by_keyboard(pages, visit):
     assert status(page).startswith("1 of ")
 
 
+def test_what_was_decided_in_another_report_of_the_labels_is_kept(pages, visit):
+    page, queue = visit(pages["labels"]), queue_of(pages["labels"])
+    page.keyboard.press("1")
+    elsewhere = ["/pile/queued-in-another-report.jpg", "tulip"]
+    page.evaluate(
+        "(entry) => {const key = Object.keys(localStorage)[0];"
+        "localStorage[key] = JSON.stringify([...JSON.parse(localStorage[key]), entry])}",
+        elsewhere,
+    )
+    page.reload()
+    page.keyboard.press("2")
+    page.keyboard.press("u")
+    page.keyboard.press("u")
+    assert page.is_disabled("#undo")
+    page.keyboard.press("3")
+    kept = json.loads(page.evaluate("Object.values(localStorage)[0]"))
+    assert kept == [elsewhere, [queue[0]["uri"], "tulip"]]
+    assert [row["uri"] for row in exported(page)[1]] == [queue[0]["uri"]]
+
+
 def test_what_people_decide_is_trained_on(sample, fast, visit, tmp_path):
     features, first, labels, better = (
         str(tmp_path / name) for name in ("features", "first", "labels", "better")

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from flowerray import shards
 from flowerray.bases import BaseSpec
-from flowerray.errors import FlowerrayError
 from flowerray.photographs import REASONS
 from flowerray.progress import Progress
 from flowerray.report import charts
@@ -201,15 +200,9 @@ class _Tally:
 def _tally(output: Output, classes: list[str], budget: _Budget) -> _Tally:
     tally, progress = _Tally(classes, budget), Progress("report", output.manifest.rows)
     progress.ready(0.0)
-    try:
-        for table in shards.iter_shards(output):
-            tally.add(table)
-            progress.add(len(table), len(table) - table["error"].null_count)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise FlowerrayError(
-            f"a shard of {output.folder} can't be read ({reason}): `flowerray verify` names it"
-        ) from None
+    for table in shards.iter_shards(output):
+        tally.add(table)
+        progress.add(len(table), len(table) - table["error"].null_count)
     progress.finish()
     return tally
 
@@ -274,7 +267,6 @@ def _review(
         picture = pictures[row["uri"], QUEUE_SIDE]
         entries.append(
             {
-                "id": row["image_id"],
                 "uri": row["uri"],
                 "label": row["label"],
                 "confidence": row["confidence"],

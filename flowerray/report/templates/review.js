@@ -4,23 +4,24 @@
   const source = document.getElementById("review-data");
   if (!source) return;
   const { run, classes, queue } = JSON.parse(source.textContent);
-  const byId = new Map(queue.map((entry) => [entry.id, entry]));
+  const byUri = new Map(queue.map((entry) => [entry.uri, entry]));
   const find = (id) => document.getElementById(id);
   const NONE = "";
   const NUMBERED = 9; // classes that a digit can choose
 
-  // Decisions are a log of [image id, label], so that undoing is dropping the last.
+  // Decisions are a log of [uri, label], so that undoing is dropping the last. Another report of
+  // these labels may have queued other photographs: what was decided there is kept beside.
   const KEY = `flowerray-review-${run}`;
   let kept = true;
   let log = [];
   try {
-    const earlier = JSON.parse(localStorage.getItem(KEY) || "[]");
-    log = earlier.filter(([id, label]) => byId.has(id) && (label === NONE || classes.includes(label)));
+    log = JSON.parse(localStorage.getItem(KEY) || "[]");
   } catch {
     kept = false; // a page opened as a file may be denied its storage
   }
   let saved = log.length; // of the log, by an export
-  const decisions = () => new Map(log);
+  const isHere = ([uri, label]) => byUri.has(uri) && (label === NONE || classes.includes(label));
+  const decisions = () => new Map(log.filter(isHere));
 
   function keep() {
     try {
@@ -49,7 +50,7 @@
     view = queue
       .filter((entry) => !label || entry.label === classes[Number(label) - 1])
       .filter((entry) => !reason || entry.reason === reason)
-      .filter((entry) => !state || decided.has(entry.id) === (state === "done"))
+      .filter((entry) => !state || decided.has(entry.uri) === (state === "done"))
       .sort(ORDERS[find("sort").value]);
     at = Math.max(0, view.indexOf(current));
     drawStrip();
@@ -89,13 +90,13 @@
   }
 
   function markItem(button, entry, i, decided) {
-    const done = decided.has(entry.id);
+    const done = decided.has(entry.uri);
     button.classList.toggle("decided", done);
     button.tabIndex = i === at ? 0 : -1; // one stop for Tab; the keys move along
     if (i === at) button.setAttribute("aria-current", "true");
     else button.removeAttribute("aria-current");
     const what = `${i + 1}: ${entry.label}, ${percent(entry.confidence)}, ${entry.reason}`;
-    button.setAttribute("aria-label", done ? `${what}, decided: ${spoken(decided.get(entry.id))}` : what);
+    button.setAttribute("aria-label", done ? `${what}, decided: ${spoken(decided.get(entry.uri))}` : what);
   }
 
   // Shows the photograph at `at`; `before` is said before it.
@@ -105,7 +106,7 @@
     [...find("strip").children].forEach((item, i) => markItem(item.firstChild, view[i], i, decided));
     find("previous").disabled = at <= 0;
     find("next").disabled = at >= view.length - 1;
-    find("undo").disabled = !log.length;
+    find("undo").disabled = !log.some(isHere);
     const count = decided.size;
     find("export").disabled = !count;
     find("export").textContent = count ? `Export ${count} correction${count > 1 ? "s" : ""}` : "Export corrections";
@@ -120,7 +121,7 @@
       return;
     }
     const novel = `, novelty ${entry.novelty.toFixed(2)}`;
-    const choice = decided.has(entry.id) ? ` Decided: ${spoken(decided.get(entry.id))}.` : "";
+    const choice = decided.has(entry.uri) ? ` Decided: ${spoken(decided.get(entry.uri))}.` : "";
     find("status").textContent =
       `${before}${at + 1} of ${view.length}: ${entry.label}, ${percent(entry.confidence)}, ` +
       `${entry.reason}${novel}.${choice}`;
@@ -154,7 +155,7 @@
 
   function drawChoices(entry, decided) {
     const focused = document.activeElement?.closest?.("#choices [data-key]")?.dataset.key;
-    const chosen = decided.get(entry.id);
+    const chosen = decided.get(entry.uri);
     const choice = (label, name, key) => {
       const button = element("button", "", {
         type: "button",
@@ -189,7 +190,7 @@
   function decide(label) {
     const entry = view[at];
     if (!entry) return;
-    log.push([entry.id, label]);
+    log.push([entry.uri, label]);
     keep();
     const said = `Decided ${spoken(label)}. `;
     if (find("by-state").value) {
@@ -204,11 +205,12 @@
   }
 
   function undo() {
-    if (!log.length) return;
-    const [id, label] = log.pop();
+    const last = log.findLastIndex(isHere);
+    if (last < 0) return;
+    const [[uri, label]] = log.splice(last, 1);
     saved = Math.min(saved, log.length);
     keep();
-    const entry = byId.get(id);
+    const entry = byUri.get(uri);
     if (find("by-state").value) refilter();
     const place = view.indexOf(entry);
     move(place < 0 ? at : place, `Undone: ${spoken(label)}. `);
@@ -217,7 +219,7 @@
   const field = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
   function exportCorrections() {
-    const rows = [...decisions()].map(([id, label]) => `${field(byId.get(id).uri)},${field(label)}\n`);
+    const rows = [...decisions()].map(([uri, label]) => `${field(uri)},${field(label)}\n`);
     const link = element("a", "", { download: "corrections.csv" });
     link.href = URL.createObjectURL(new Blob(["uri,label\n", ...rows], { type: "text/csv" }));
     link.click();
