@@ -136,7 +136,7 @@ def train(
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         recipe (Literal['mlp', 'logistic', 'article', 'finetune'], default 'mlp'): how the head
             is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or finetune (the
-            base's layers after --layer too, 4 epochs) [mlp]
+            base's layers after --layer too, 4 epochs)
         epochs (int | None, default None): epochs, for recipes that have them [the recipe's own]
         patience (int | None, default None): stop after so many epochs without a smaller loss on
             the validation photographs, and keep the best epoch's head [all epochs, the last

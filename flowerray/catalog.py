@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import hashlib
 import io
@@ -9,6 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,7 +25,7 @@ from flowerray import stores
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.settings import ExtractSettings
 from flowerray.storage import Folder
-from flowerray.stores import is_remote, local_uri
+from flowerray.stores import is_remote, local_path, local_uri
 
 # One photograph as it is found; the manifest adds image_id, the row's number.
 FOUND = pa.schema(
@@ -33,6 +35,7 @@ MANIFEST = pa.schema([pa.field("image_id", pa.int64(), nullable=False), *FOUND])
 
 ROWS_A_GROUP = 8192  # of a manifest file: what an actor reads to learn of one shard
 ROWS_A_PART = 1 << 20
+HEADER_BYTES = 1 << 16  # of a CSV file: where its columns' names are looked for
 SPLIT_FOLDERS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid"}
 
 
@@ -106,6 +109,27 @@ class Manifest:
         return cls(tuple(Listing(**listing) for listing in fields["listings"]))
 
 
+def check_apart(images: str, written: str) -> None:
+    """Refuse to write where `images` are searched for: the next run would find it among them.
+
+    Raises:
+        UsageError: the directory or prefix `images` holds `written`, not below a hidden one.
+    """
+    if is_remote(images) != is_remote(written):
+        return
+    source, target = (
+        path.rstrip("/") if is_remote(path) else os.path.realpath(_local(path))
+        for path in (images, written)
+    )
+    if not is_remote(images) and not os.path.isdir(source):
+        return
+    if (target + "/").startswith(source + "/") and "/." not in target[len(source) :]:
+        raise UsageError(
+            f"{written} is inside of {images}, whose files are taken for photographs: choose a "
+            "place beside it"
+        )
+
+
 def photographs_to_extract(settings: ExtractSettings) -> Iterator[pa.RecordBatch]:
     """The photographs of a labelled set (or a flat pile), with their labels and split.
 
@@ -120,7 +144,7 @@ def photographs_to_extract(settings: ExtractSettings) -> Iterator[pa.RecordBatch
         else:
             found = _remote_class_folders(root)
     else:
-        root = os.path.abspath(os.path.expanduser(settings.images))
+        root = os.path.abspath(_local(settings.images))
         if os.path.isdir(root):
             found = _class_folders(root)
         else:
@@ -142,7 +166,7 @@ def photographs_to_label(source: str) -> Iterator[pa.RecordBatch]:
     Raises:
         FlowerrayError: there is no such thing, or it holds no photographs.
     """
-    path = os.path.expanduser(source)
+    path = _local(source)
     if is_remote(source):
         batches = _remote(source)
     elif os.path.isdir(path):
@@ -159,6 +183,11 @@ def photographs_to_label(source: str) -> Iterator[pa.RecordBatch]:
         yield batch
     if empty:
         raise FlowerrayError(f"no photographs found in {source}")
+
+
+def _local(path: str) -> str:
+    """A local path as users write it: with ``~``, or as a ``file://`` uri."""
+    return os.path.expanduser(os.fsdecode(local_path(path)))
 
 
 def write_listing(
@@ -195,9 +224,9 @@ def read_shard(folder: Folder, manifest: Manifest, shard: Shard) -> pa.Table:
     while row < end:
         offset = (row - listing.first_row) % ROWS_A_PART
         rows = min(end - row, ROWS_A_PART - offset)
-        file = pq.ParquetFile(folder.open(f"manifest/{row - offset:012d}.parquet"))
         groups = range(offset // ROWS_A_GROUP, (offset + rows - 1) // ROWS_A_GROUP + 1)
-        table = file.read_row_groups(list(groups))
+        with _opened_part(folder, row - offset) as file:
+            table = file.read_row_groups(list(groups))
         tables.append(table.slice(offset - groups[0] * ROWS_A_GROUP, rows))
         row += rows
     return pa.concat_tables(tables)
@@ -205,12 +234,29 @@ def read_shard(folder: Folder, manifest: Manifest, shard: Shard) -> pa.Table:
 
 def uris_of(folder: Folder, manifest: Manifest) -> pa.ChunkedArray:
     """The uris of all manifest rows."""
-    tables = [
-        pq.read_table(folder.open(f"manifest/{start:012d}.parquet"), columns=["uri"])
-        for listing in manifest.listings
-        for start in range(listing.first_row, listing.end, ROWS_A_PART)
-    ]
+    tables = []
+    for listing in manifest.listings:
+        for first_row in range(listing.first_row, listing.end, ROWS_A_PART):
+            with _opened_part(folder, first_row) as file:
+                tables.append(file.read(columns=["uri"]))
     return pa.concat_tables(tables)["uri"]
+
+
+@contextmanager
+def _opened_part(folder: Folder, first_row: int) -> Iterator[pq.ParquetFile]:
+    """The manifest's file that begins with `first_row`.
+
+    Raises:
+        FlowerrayError: opening it, or reading in the block, fails.
+    """
+    name = f"manifest/{first_row:012d}.parquet"
+    try:
+        yield pq.ParquetFile(folder.open(name))
+    except (OSError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise FlowerrayError(
+            f"can't read {folder.file(name)}: {reason}; without it only --overwrite helps"
+        ) from None
 
 
 def rows_without(folder: Folder, directory: str, uris: pa.ChunkedArray) -> Iterator[pa.RecordBatch]:
@@ -222,7 +268,7 @@ def rows_without(folder: Folder, directory: str, uris: pa.ChunkedArray) -> Itera
 
 
 def _shard_size_for(rows: int) -> int:
-    """32 to 512: at least 64 shards where there are rows for it, so that actors end together."""
+    """32 to 512: more than 32 shards where there are rows for it, so that actors end together."""
     size = 32
     while size < 512 and rows > 64 * size:
         size *= 2
@@ -244,14 +290,19 @@ def _parts(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.Table]]:
 
 
 def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    waiting = FOUND.empty_table()
+    waiting: list[pa.RecordBatch] = []
+    count = 0
     for batch in batches:
-        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch], FOUND)])
-        while len(waiting) >= rows:
-            yield waiting.slice(0, rows).combine_chunks()
-            waiting = waiting.slice(rows)
-    if len(waiting):
-        yield waiting.combine_chunks()
+        waiting.append(batch)
+        count += len(batch)
+        if count >= rows:
+            table = pa.Table.from_batches(waiting, FOUND).combine_chunks()
+            whole = count - count % rows
+            for start in range(0, whole, rows):
+                yield table.slice(start, rows)
+            waiting, count = table.slice(whole).to_batches(), count - whole
+    if count:
+        yield pa.Table.from_batches(waiting, FOUND).combine_chunks()
 
 
 def _sum_of_hashes(table: pa.Table) -> int:
@@ -378,7 +429,19 @@ def _classes_in(root: str, split: str | None) -> Iterator[pa.RecordBatch]:
 
 
 def _subdirectories(root: str) -> list[str]:
-    return sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+    try:
+        entries = [entry for entry in os.scandir(root) if not entry.name.startswith(".")]
+    except OSError as error:
+        raise FlowerrayError(f"can't list {root}: {error.strerror}") from None
+    names = sorted(entry.name for entry in entries if entry.is_dir())
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise FlowerrayError(
+                f"{os.fsencode(name)!r} in {root} is no UTF-8 and so no class: rename the folder"
+            ) from None
+    return names
 
 
 def _remote(source: str) -> Iterator[pa.RecordBatch]:
@@ -394,7 +457,7 @@ def _remote(source: str) -> Iterator[pa.RecordBatch]:
             yield from _listed_in(source)
         else:
             yield from _remote_files(source)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise FlowerrayError(f"can't list {source}: {error}") from None
 
 
@@ -417,7 +480,7 @@ def _remote_class_folders(root: str) -> Iterator[pa.RecordBatch] | None:
     """As `_class_folders`, of a store, in the order that a local directory has."""
     try:
         found = pa.Table.from_batches(_remote_files(root), FOUND)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise FlowerrayError(f"can't list {root}: {error}") from None
     if not len(found):
         raise FlowerrayError(f"no photographs found in {root}")
@@ -459,6 +522,8 @@ def _listed_in(path: str) -> Iterator[pa.RecordBatch]:
         opened = stores.source_at(path).open(path)
     except FileNotFoundError:
         raise FlowerrayError(f"no photographs at {path}: no such file") from None
+    except OSError as error:
+        raise FlowerrayError(f"can't read {path}: {error.strerror or error}") from None
     try:
         if suffix == ".txt":
             lines = io.TextIOWrapper(io.BufferedReader(opened), encoding="utf-8")
@@ -467,26 +532,49 @@ def _listed_in(path: str) -> Iterator[pa.RecordBatch]:
             )
             return
         if suffix == ".csv":
-            batches: Iterable[pa.RecordBatch] = pyarrow.csv.open_csv(
-                opened,
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types={f.name: f.type for f in FOUND}, strings_can_be_null=True
-                ),
-            )
+            batches: Iterable[pa.RecordBatch] = _csv(opened, path)
         else:
-            batches = pq.ParquetFile(opened).iter_batches(batch_size=ROWS_A_GROUP)
+            file = pq.ParquetFile(opened)
+            columns = _columns_of(file.schema_arrow.names, path)
+            batches = file.iter_batches(batch_size=ROWS_A_GROUP, columns=columns)
         for batch in batches:
             yield _as_found(batch, path, folder)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise FlowerrayError(f"can't read {path}: {str(error).partition(chr(10))[0]}") from None
 
 
-def _as_found(batch: pa.RecordBatch, table_path: str, folder: str) -> pa.RecordBatch:
-    if "uri" not in batch.schema.names:
+def _csv(opened: pa.NativeFile, path: str) -> Iterable[pa.RecordBatch]:
+    """The columns of a CSV file that FOUND has. Only an empty field is null: NA may be a label."""
+    head = opened.read(HEADER_BYTES).decode("utf-8-sig", "replace")
+    names = next(csv.reader(io.StringIO(head)), [])
+    opened.seek(0)
+    return pyarrow.csv.open_csv(
+        opened,
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types={f.name: f.type for f in FOUND},
+            include_columns=_columns_of(names, path),
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
+    )
+
+
+def _columns_of(names: list[str], table_path: str) -> list[str]:
+    """Those of FOUND that a table has."""
+    twice = [field.name for field in FOUND if names.count(field.name) > 1]
+    if twice:
+        raise FlowerrayError(f"{table_path} has two columns {twice[0]}: rename one")
+    if "uri" not in names:
         raise FlowerrayError(
-            f"{table_path} has no uri column: rename one of {', '.join(batch.schema.names)} to uri"
+            f"{table_path} has no uri column: rename one of {', '.join(names)} to uri"
         )
-    uris = pa.array([_absolute(u, folder) for u in batch["uri"].to_pylist() if u], pa.string())
+    return [field.name for field in FOUND if field.name in names]
+
+
+def _as_found(batch: pa.RecordBatch, table_path: str, folder: str) -> pa.RecordBatch:
+    uri = batch["uri"].cast(pa.string())
+    uris = pa.array([_absolute(u, folder) for u in uri.to_pylist() if u], pa.string())
     if len(uris) < len(batch):
         raise FlowerrayError(f"{table_path} has a row without a uri: fill or remove it")
     columns = [uris]
@@ -509,7 +597,7 @@ def _batches_of_paths(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
     uris: list[str] = []
     for path in paths:
         if "://" in path or not os.path.isdir(path):
-            uris.append(path if "://" in path else os.path.abspath(path))
+            uris.append(path if "://" in path else local_uri(os.fsencode(os.path.abspath(path))))
         if len(uris) == ROWS_A_GROUP:
             yield _batch(uris, [None] * len(uris))
             uris = []
@@ -533,8 +621,12 @@ def _with_split(table: pa.Table, root: str, settings: ExtractSettings) -> pa.Tab
         [_draw_key(settings.seed, uri.removeprefix(root + "/")) for uri in table["uri"].to_pylist()]
     )
     split = np.array([s or "" for s in splits], dtype=object)
+    rows_of: dict[str, list[int]] = {name: [] for name in classes}
+    for i, label in enumerate(labels):
+        if label is not None:
+            rows_of[label].append(i)
     for name in classes:
-        members = np.array([i for i, label in enumerate(labels) if label == name])
+        members = np.array(rows_of[name])
         members = members[np.argsort(drawn[members], kind="stable")]
         given = {s: [i for i in members if splits[i] == s] for s in ("train", "valid", None)}
         if given[None] and (given["train"] or given["valid"]):

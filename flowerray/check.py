@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 
 from flowerray import catalog, heads, photographs, shards
 from flowerray.bases import BaseSpec, base_named
-from flowerray.errors import FlowerrayError
 from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress, say
 from flowerray.settings import CheckSettings, ExtractSettings
@@ -151,17 +150,12 @@ class _Labelled:
 def _open(settings: CheckSettings) -> _Labelled:
     try:
         Folder.at(settings.source).read("run.json")
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # what can't be read as an output may still be photographs
         batches = catalog.photographs_to_extract(ExtractSettings(images=settings.source, out=""))
         found = pa.Table.from_batches(batches, catalog.FOUND)
         return _labelled(found, [None] * len(found), base_named("vgg16").input_size)
     output = shards.read_output(settings.source, "features")
-    missing = output.missing()
-    if missing:
-        raise FlowerrayError(
-            f"{output.folder} lacks {len(missing)} of its {len(output.manifest.shards())} shards: "
-            "run the same `flowerray extract` again to finish it"
-        )
+    output.check_whole()
     folder, manifest = output.folder, output.manifest
     found = pa.concat_tables(catalog.read_shard(folder, manifest, s) for s in manifest.shards())
     errors = shards.read_table(output, ["error", "error_detail"]).to_pylist()
@@ -409,8 +403,8 @@ def _mislabelled(
     Dataset Labels", JAIR 70, 2021): out-of-fold probabilities estimate how many photographs of each
     class are labelled as which other ("prune by noise rate", the authors' default), and as many are
     suspected. The least probable label comes first. Of 20 labels swapped among 1,650 photographs
-    the first 40 suspects held 15, 14, 15, 16 (seeds 0 to 3) by one cross-validation of mlp heads,
-    16, 15, 15, 16 by the mean of three.
+    the first 40 suspects held 15, 14, 15 (seeds 0 to 2) by one cross-validation of mlp heads, 16,
+    15, 16 by the mean of three.
     """
     from cleanlab.filter import find_label_issues
 

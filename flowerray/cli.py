@@ -60,6 +60,8 @@ def _sample(settings: SampleSettings) -> Any:
         return draw_sample(settings.directory, settings.per_class, settings.seed)
     except FileExistsError as error:
         raise FlowerrayError(str(error)) from None
+    except OSError as error:
+        raise FlowerrayError(f"can't write {settings.directory}: {error.strerror}") from None
 
 
 def _weights(settings: WeightsSettings) -> Any:
@@ -131,7 +133,7 @@ def _run_text(done: Any) -> str:
     rate = f", {label.computed / label.seconds:.1f} a second" if label.computed else ""
     lines = [
         f"classes    {', '.join(done.train.classes)}",
-        f"trained    on {done.extract.photographs:,} photographs; validation accuracy "
+        f"trained    on {done.train.trained_on:,} photographs; validation accuracy "
         f"{done.train.scores['accuracy']:.4f}, errors {done.train.scores['errors']}/"
         f"{done.train.scores['photographs']}",
         f"labelled   {label.photographs:,} photographs{rate}",
@@ -529,7 +531,7 @@ def _add_options(
             if default is dataclasses.MISSING:
                 arguments["required"] = True
             elif default is not None:
-                arguments["help"] += f" [{default}]"
+                arguments["help"] += f" [{default}]".replace("%", "%%")
             action = sub.add_argument(flag, **arguments)
         if rule["path"]:
             _complete(action, paths)

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from flowerray import hardware
+from flowerray import hardware, stores
 from flowerray.errors import FlowerrayError
 from flowerray.progress import say
 from flowerray.settings import PlanSettings
@@ -214,7 +214,11 @@ def _reason(error: BaseException) -> str:
 def _without_core_log() -> Iterator[None]:
     """Keep Ray's C++ core off this process' stderr: it repeats there what is in its own log files
     (/tmp/ray/session_latest/logs), in the middle of our progress. Python's stderr stays."""
-    if sys.stderr.fileno() != 2:
+    try:
+        is_core_log = sys.stderr.fileno() == 2
+    except (OSError, ValueError):  # a notebook's, or a test's
+        is_core_log = False
+    if not is_core_log:
         yield
         return
     python_stderr, real = sys.stderr, os.dup(2)
@@ -364,12 +368,19 @@ def say_if_full(what: str, cpus: float, gpus: float = 0) -> None:
 
 
 def run_once(fn: Callable[..., Result], *arguments: Any) -> Result:
-    """`fn` of `arguments` as one Ray task, with up to four CPUs of one node."""
+    """`fn` of `arguments` as one Ray task, with up to four CPUs of one node. It reaches object
+    stores as this process does."""
     import ray
 
     cpus = trainer_resources()["num_cpus"]
     say_if_full(fn.__name__.strip("_"), cpus)
-    return ray.get(ray.remote(fn).options(num_cpus=cpus).remote(*arguments))
+    task = ray.remote(_reaching_stores).options(num_cpus=cpus, name=fn.__name__)
+    return ray.get(task.remote(stores.in_use(), fn, *arguments))
+
+
+def _reaching_stores(access: stores.Access, fn: Callable[..., Result], *arguments: Any) -> Result:
+    stores.use(access)
+    return fn(*arguments)
 
 
 def task_cpus() -> int:

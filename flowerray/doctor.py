@@ -71,8 +71,6 @@ def _limits(machine: Hardware) -> list[str]:
                 "no OpenVINO: pip install 'flowerray[openvino]' for int8, sooner starts and less "
                 "memory (docs/benchmarks.md says how much)"
             )
-        elif not machine.int8:
-            limits.append("no VNNI or AMX: int8 gains little over float32")
     if machine.memory_bytes < machine.cpus * cluster.ACTOR_BYTES and not machine.gpus:
         limits.append("less than 2 GiB of memory a CPU: fewer actors of more threads each")
     return limits

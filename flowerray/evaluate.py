@@ -22,9 +22,10 @@ def evaluate(labels: str, truth: str) -> dict[str, Any]:
             the word ``folders``: each photograph's own folder is its label.
 
     Raises:
-        FlowerrayError: no labels, no such CSV or columns, or no photograph in common.
+        FlowerrayError: no labels or not yet all, no such CSV or columns, no photograph in common.
     """
     output = shards.read_output(labels, "labels")
+    output.check_whole()
     table = shards.read_table(output, ["uri", "label"])
     uris, predicted = table["uri"].to_pylist(), table["label"].to_pylist()
     if truth == "folders":

@@ -28,7 +28,7 @@ from flowerray.errors import FlowerrayError, UsageError
 from flowerray.progress import Progress, say
 from flowerray.settings import ExportSettings
 from flowerray.shards import Output
-from flowerray.storage import located, whole_file
+from flowerray.storage import located, refused, whole_file
 from flowerray.stores import is_remote, local_path
 
 MARK, STAGING = ".flowerray.json", ".flowerray-tmp"  # in a directory that an export made
@@ -71,12 +71,7 @@ def export(settings: ExportSettings) -> ExportSummary:
             asked for; something else in ``settings.out``; photographs that the format can't name.
     """
     output = shards.read_output(settings.labels, "labels")
-    missing = len(output.missing())
-    if missing:
-        raise FlowerrayError(
-            f"{output.folder} lacks {missing} of its {len(output.manifest.shards())} shards: run "
-            "the same `flowerray label` again to finish it"
-        )
+    output.check_whole()
     out = located(settings.out)
     config = output.run["config"]
     progress = Progress("export", output.manifest.rows)
@@ -275,7 +270,8 @@ def _names(uri: str, image_id: int) -> Iterator[str]:
     """The photograph's own name, then others that are its alone, short enough for a file."""
     path = uri.partition("?")[0] if is_remote(uri) else os.fsdecode(local_path(uri))
     name = path.rpartition("/")[2]
-    yield name
+    if len(os.fsencode(name)) <= LONGEST_NAME:
+        yield name
     stem, suffix = os.path.splitext(name)
     if len(suffix) > 16:  # no extension, only a dot in a long name
         stem, suffix = name, ""
@@ -314,17 +310,7 @@ def _linker(settings: ExportSettings) -> Callable[[str], str]:
 def _chosen(output: Output, settings: ExportSettings, progress: Progress) -> Iterator[pa.Table]:
     """The rows that are asked for, a table a shard."""
     of_all = settings.format in TABLE_WRITERS
-    tables = iter(shards.iter_shards(output))
-    while True:
-        try:
-            table = next(tables, None)
-        except (pa.ArrowException, OSError) as error:
-            raise FlowerrayError(
-                f"a shard of {output.folder} can't be read ({str(error).partition(chr(10))[0]}): "
-                f"`flowerray verify {output.folder}` names it"
-            ) from None
-        if table is None:
-            return
+    for table in shards.iter_shards(output):
         progress.add(len(table), 0)
         if not of_all or settings.accepted_only or settings.min_confidence is not None:
             table = table.filter(pc.is_valid(table["label"]))
@@ -442,10 +428,7 @@ def _build(
             _write_mark(mark, {"request": request, "photographs": photographs}, staging)
         shutil.rmtree(staging)
     except OSError as error:
-        raise FlowerrayError(
-            f"can't write {out}: {error.strerror or error}; make room or choose another --out, "
-            "then run the same command again"
-        ) from None
+        raise refused(out, error) from None
     return photographs, unreadable
 
 

@@ -43,6 +43,7 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
         FlowerrayError: no photographs or weights, an output that holds something else, a cluster
             that can't be reached.
     """
+    catalog.check_apart(settings.images, settings.out)
     with cluster.reached(settings.address):
         return extract_listed(settings, catalog.photographs_to_extract(settings))
 

@@ -70,6 +70,8 @@ def label(settings: LabelSettings) -> LabelSummary:
         FlowerrayError: no photographs, no such classifier, other weights than the classifier's,
             an output that holds something else, a cluster that can't be reached.
     """
+    for written in filter(None, (settings.out, settings.gallery)):
+        catalog.check_apart(settings.images, written)
     trained = classifier.load(settings.classifier)
     recorded = shards.recorded_spec(settings, "labels")
     spec = precision.settled(_asked_of(trained, settings), recorded, settings.device)
@@ -89,8 +91,10 @@ def label(settings: LabelSettings) -> LabelSummary:
         with cluster.connection(settings.address) if output.to_do() else nullcontext():
             output, spec, model = _model(trained, output, spec, weights, settings)
             work = LabelWork(trained, spec, top_k, accept)
+            if output.to_do():
+                output.folder.remove(REVIEW)  # or a kill before the new one would leave it
             timing = inference.run(output, work, model, settings, "label")
-    if accept.thresholds is not None and (timing.computed or not output.folder.exists(REVIEW)):
+    if accept.thresholds is not None and not output.folder.exists(REVIEW):
         _write_review(output)
     if timing.computed:
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}

@@ -6,6 +6,7 @@ import errno
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -130,7 +131,7 @@ def open_image(data: bytes, limits: Limits) -> ImageFile.ImageFile:
     """
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours, below, and refuses instead of warning
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
         raise Rejected("not_an_image", _looks_like(data)) from None
     except Exception as error:
@@ -139,6 +140,14 @@ def open_image(data: bytes, limits: Limits) -> ImageFile.ImageFile:
     if width * height > limits.max_pixels:
         raise Rejected("too_large", f"{width}x{height} pixels; --max-megapixels is the limit")
     return image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Every format of Pillow's but EPS, a program in PostScript that it has Ghostscript run."""
+    Image.preinit()  # the frequent ones are tried first
+    Image.init()
+    return tuple(name for name in Image.ID if name != "EPS")
 
 
 def _broken(error: Exception) -> Rejected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flowerray import cluster
+from flowerray import catalog, cluster
 from flowerray.evaluate import evaluate
 from flowerray.extract import ExtractSummary, extract
 from flowerray.label import LabelSummary, label
@@ -40,6 +40,8 @@ def run(settings: RunSettings) -> RunSummary:
         "weights": settings.weights,
         **reached,
     }
+    for images in (settings.images, settings.pile):
+        catalog.check_apart(images, settings.out)
     with cluster.connection(settings.address):
         extracted = extract(
             ExtractSettings(

@@ -8,6 +8,7 @@ from these, so an option is written down once.
 from __future__ import annotations
 
 import dataclasses
+import math
 import numbers
 import os
 import types
@@ -88,6 +89,7 @@ def kinds_of(settings: type[Settings]) -> dict[str, type]:
     return kinds
 
 
+MOST_SEED = 2**32 - 1  # that Keras and scikit-learn take
 KINDS = {str: str, int: numbers.Integral, float: numbers.Real, bool: bool}
 KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -99,6 +101,8 @@ def fault_of(field: dataclasses.Field[Any], kind: type, value: Any) -> str | Non
         return None
     if not isinstance(value, KINDS[kind]) or (kind is not bool and isinstance(value, bool)):
         return f"is {value!r}; it must be {KIND_NAMES[kind]}"
+    if isinstance(value, numbers.Real) and not math.isfinite(value):
+        return f"is {value}; it must be finite"
     if rule["choices"] and value not in rule["choices"]:
         return f"is {value!r}; choose one of {', '.join(rule['choices'])}"
     if rule["minimum"] is not None and value < rule["minimum"]:
@@ -278,7 +282,7 @@ class ExtractSettings(InferenceSettings):
     valid_per_class: int | None = option(
         "photographs of each class to validate on, drawn by --seed", None, minimum=1, metavar="N"
     )
-    seed: int = option("seed of the split", 0, metavar="N")
+    seed: int = option("seed of the split", 0, minimum=0, maximum=MOST_SEED, metavar="N")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +293,7 @@ class TrainSettings(ClusterSettings, StorageSettings):
     out: str = option("directory for the classifier", metavar="CLASSIFIER", path=True)
     recipe: str = option(
         "how the head is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or "
-        "finetune (the base's layers after --layer too, 4 epochs) [mlp]",
+        "finetune (the base's layers after --layer too, 4 epochs)",
         "mlp",
         choices=RECIPES,
     )
@@ -321,7 +325,9 @@ class TrainSettings(ClusterSettings, StorageSettings):
         metavar="W",
         path=True,
     )
-    seed: int = option("seed of initial values and shuffling", 0, metavar="N")
+    seed: int = option(
+        "seed of initial values and shuffling", 0, minimum=0, maximum=MOST_SEED, metavar="N"
+    )
     overwrite: bool = option("delete the classifier in --out and train anew", False)
     tensorboard: str | None = option(
         "log epochs and final scores for TensorBoard, into a directory of their own in this one",
@@ -411,7 +417,7 @@ class RunSettings(ClusterSettings, StorageSettings):
     recipe: str = option("how the head is built and fitted", "mlp", choices=RECIPES)
     actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
     weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
-    seed: int = option("seed of split and training", 0, metavar="N")
+    seed: int = option("seed of split and training", 0, minimum=0, maximum=MOST_SEED, metavar="N")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -575,7 +581,7 @@ class SampleSettings(Settings):
         "new directory for labelled/, pile/ and truth.csv", positional=True, path=True
     )
     per_class: int = option("drawings of each class, in each folder", 40, minimum=2, metavar="N")
-    seed: int = option("seed of the drawings", 0, metavar="N")
+    seed: int = option("seed of the drawings", 0, minimum=0, maximum=MOST_SEED, metavar="N")
 
 
 @dataclass(frozen=True, kw_only=True)

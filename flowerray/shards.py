@@ -46,6 +46,7 @@ LABELS: pa.Schema = pa.schema(
     ]
 )
 
+MADE_BY = {"features": "flowerray extract", "labels": "flowerray label"}
 READS_IN_FLIGHT = 16  # of shards, by one that goes through all of them
 
 
@@ -81,6 +82,18 @@ class Output:
         there = self.folder.names("shards") - self.retry
         return [shard for shard in self.manifest.shards() if shard.name not in there]
 
+    def check_whole(self) -> None:
+        """
+        Raises:
+            FlowerrayError: shards are missing.
+        """
+        missing = len(self.missing())
+        if missing:
+            raise FlowerrayError(
+                f"{self.folder} lacks {missing} of its {len(self.manifest.shards())} shards: run "
+                f"the same `{MADE_BY[self.run['kind']]}` again to finish it"
+            )
+
     def metadata(self, shard: Shard) -> dict[str, str]:
         """The key-value metadata of `shard`'s file, under the one key ``flowerray``."""
         about = {key: self.run[key] for key in ("kind", "config", "flowerray_version")}
@@ -102,7 +115,10 @@ def open_output(
     folder = Folder.at(settings.out)
     before = _record_in(folder, kind)
     if before is not None and settings.overwrite:
-        folder.remove("run.json")  # first: without it, what is left is no output
+        # Until run.json goes, what is left is a smaller output of the same run; then it is none.
+        for name in folder.names(".") - {"run.json", "manifest", "tmp"}:
+            folder.remove(name)
+        folder.remove("run.json")
         folder.remove(".")
         before = None
     if before is not None:
@@ -128,9 +144,9 @@ def open_output(
         if before is not None:
             folder.remove(listed)
     run = {
-        **(before or {}),
         "kind": kind,
-        "flowerray_version": flowerray.__version__,
+        "flowerray_version": flowerray.__version__,  # which every shard of the output names
+        **(before or {}),
         "config": dict(config),
         "manifest": manifest.as_dict(),
     }
@@ -190,10 +206,9 @@ def read_output(directory: str, kind: str) -> Output:
         FlowerrayError: `directory` holds none.
     """
     folder = Folder.at(directory)
-    run = _record_in(folder, kind)
+    run = _record_in(folder, kind) if folder.exists("run.json") else None
     if run is None:
-        made_by = {"features": "flowerray extract", "labels": "flowerray label"}[kind]
-        raise FlowerrayError(f"no {kind} in {directory}: give the --out of `{made_by}`")
+        raise FlowerrayError(f"no {kind} in {directory}: give the --out of `{MADE_BY[kind]}`")
     return Output(folder, Manifest.from_dict(run["manifest"]), run)
 
 
@@ -203,13 +218,12 @@ def read_any_output(directory: str) -> Output:
     Raises:
         FlowerrayError: `directory` holds neither.
     """
-    try:
-        kind = json.loads(Folder.at(directory).read("run.json"))["kind"]
-    except (OSError, ValueError, KeyError, TypeError):
+    folder = Folder.at(directory)
+    if not folder.exists("run.json"):
         raise FlowerrayError(
             f"no output in {directory}: give the --out of `flowerray extract` or `flowerray label`"
-        ) from None
-    return read_output(directory, kind)
+        )
+    return read_output(directory, _read_record(folder)["kind"])
 
 
 def write_shard(output: Output, shard: Shard, table: pa.Table) -> None:
@@ -257,7 +271,16 @@ def iter_shards(output: Output, columns: Sequence[str] | None = None) -> Iterato
 
 
 def _read(output: Output, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    return pq.read_table(output.folder.open(f"shards/{name}"), columns=columns)
+    try:
+        return pq.read_table(output.folder.open(f"shards/{name}"), columns=columns)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise FlowerrayError(
+            f"{output.folder.file(f'shards/{name}')} can't be read "
+            f"({str(error).partition(chr(10))[0]}): if `flowerray verify {output.folder}` calls it "
+            "damaged, remove it and run its job again"
+        ) from None
 
 
 def rejects(output: Output) -> dict[str, int]:
@@ -290,32 +313,37 @@ def _shard_names(output: Output) -> list[str]:
 def _record_in(folder: Folder, kind: str) -> dict[str, Any] | None:
     if folder.is_local and os.path.exists(folder.uri) and not os.path.isdir(folder.uri):
         raise FlowerrayError(f"{folder} is a file: choose another --out")
-    try:
-        record = folder.read("run.json")
-    except FileNotFoundError:
+    if not folder.exists("run.json"):
         others = folder.names(".") - {"tmp", "manifest"}
         if others:
             raise FlowerrayError(
                 f"{folder} holds something else ({min(others)}): choose an empty or new directory"
-            ) from None
+            )
         return None
-    except OSError as error:
-        raise FlowerrayError(f"can't read {folder}: {error.strerror or error}") from None
-    try:
-        run = json.loads(record)
-        found = run["kind"]
-    except (ValueError, KeyError, TypeError):
-        raise FlowerrayError(
-            f"{folder.file('run.json')} is no record of flowerray's: choose another --out"
-        ) from None
-    if found != kind:
-        raise FlowerrayError(f"{folder} holds {found}, not {kind}: choose another directory")
+    run = _read_record(folder)
+    if run["kind"] != kind:
+        raise FlowerrayError(f"{folder} holds {run['kind']}, not {kind}: choose another directory")
     return run
+
+
+def _read_record(folder: Folder) -> dict[str, Any]:
+    file = folder.file("run.json")
+    try:
+        run: dict[str, Any] = json.loads(folder.read("run.json"))
+        Manifest.from_dict(run["manifest"])
+        if run["kind"] in MADE_BY and isinstance(run["config"], dict):
+            return run
+    except OSError as error:
+        raise FlowerrayError(f"can't read {file}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise FlowerrayError(f"{file} is no record of flowerray's: choose another directory")
 
 
 def _check_config(folder: Folder, before: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     if before["config"] != dict(config):
-        changed = [k for k in config if before["config"].get(k) != config[k]]
+        names = sorted({*before["config"], *config})
+        changed = [k for k in names if before["config"].get(k) != config.get(k)]
         if changed == ["base_spec"]:
             then, now = (BaseSpec.from_dict(c["base_spec"]) for c in (before["config"], config))
             changed = [then.differences(now)]

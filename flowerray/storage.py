@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,8 +95,16 @@ class Folder:
         self._store.delete(self.file(name))
 
     def names(self, directory: str) -> set[str]:
-        """The names of the committed files in `directory`; empty where it is not there."""
-        return self._store.names(self.file(directory))
+        """The names of the committed files in `directory`; empty where it is not there.
+
+        Raises:
+            FlowerrayError: the storage refuses.
+        """
+        try:
+            return self._store.names(self.file(directory))
+        except OSError as error:
+            reason = error.strerror or error
+            raise FlowerrayError(f"can't read {self.file(directory)}: {reason}") from None
 
     @property
     def _store(self) -> Store:
@@ -106,10 +115,13 @@ def located(path: str | os.PathLike[str]) -> str:
     """The uri of a file or directory that a user named: a local path absolute, ``~`` expanded.
 
     Raises:
-        UsageError: `path` is relative inside a Ray job, whose directory is a passing copy.
+        UsageError: `path` is relative inside a Ray job, whose directory is a passing copy; or it
+            is in a store and a part of it names nothing.
     """
     named = os.fspath(path)
     if stores.is_remote(named):
+        if {"", ".", ".."} & set(named.rstrip("/").partition("://")[2].split("/")[1:]):
+            raise UsageError(f"{named} has a part that is empty, . or ..: leave it out")
         return named.rstrip("/")
     expanded = os.path.expanduser(os.fsdecode(stores.local_path(named)))
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not os.path.isabs(expanded):
@@ -153,8 +165,14 @@ def _refusals_told(uri: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        mend = "see that it may be written to" if stores.is_remote(uri) else "make room"
-        raise FlowerrayError(
-            f"can't write {uri}: {error.strerror or error}; {mend} or choose another --out, then "
-            "run the same command again"
-        ) from error
+        raise refused(uri, error) from error
+
+
+def refused(uri: str | os.PathLike[str], error: OSError) -> FlowerrayError:
+    """What to raise where the storage refuses to write `uri`."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    mend = "make room" if full else "see that it may be written to"
+    return FlowerrayError(
+        f"can't write {uri}: {error.strerror or error}; {mend} or choose another --out, then run "
+        "the same command again"
+    )

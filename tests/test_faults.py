@@ -17,11 +17,14 @@ from chaos import actors_of
 from conftest import REPOSITORY
 from PIL import Image
 
+import flowerray
 from flowerray.classifier import load
 from flowerray.cluster import connection
 from flowerray.errors import FlowerrayError
+from flowerray.evaluate import evaluate
+from flowerray.extract import extract
 from flowerray.label import label
-from flowerray.settings import LabelSettings, TrainSettings
+from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
 from flowerray.storage import Folder
 from flowerray.train import train
 from flowerray.verify import verify
@@ -62,6 +65,8 @@ def test_only_missing_shards_are_done_again(labelled, tmp_path):
         (out / "shards" / name).unlink()
     verdict = verify(str(out))
     assert (verdict.present, verdict.missing, verdict.whole) == (28, 6, False)
+    with pytest.raises(FlowerrayError, match=r"lacks 2 of its 9 shards: run .*`flowerray label`"):
+        evaluate(str(out), "folders")
     assert labelled().computed == 6
     assert rows_of(out) == whole and verify(str(out)).whole
     assert {entry.name for entry in out.iterdir()} == {"run.json", "manifest", "shards"}
@@ -84,6 +89,30 @@ def test_append_labels_the_new_photographs_alone(labelled, pile, tmp_path):
     assert verify(str(out)).whole
     (out / "shards" / "000000000034.parquet").unlink()
     assert labelled().computed == 2 and rows_of(out) == rows
+
+
+def test_the_queue_for_review_is_of_all_rows_whatever_was_killed(labelled, pile, monkeypatch):
+    out = pile.parent / "labels"
+    before = len(pq.read_table(out / "review.parquet")) if labelled(min_precision=1.0) else 0
+    shutil.copy(pile / "photo-0001.jpg", pile / "zzz.jpg")
+
+    def killed(output):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sys.modules[label.__module__], "_write_review", killed)
+        labelled(min_precision=1.0, append=True)
+    assert labelled(min_precision=1.0).computed == 0
+    assert len(pq.read_table(out / "review.parquet")) == before + 1
+
+
+def test_an_output_of_an_earlier_version_goes_on(labelled, pile, monkeypatch):
+    monkeypatch.setattr(flowerray, "__version__", "0.0.1")
+    labelled()
+    monkeypatch.undo()
+    shutil.copy(pile / "photo-0001.jpg", pile / "zzz.jpg")
+    assert labelled(append=True).computed == 1
+    assert verify(str(pile.parent / "labels")).whole
 
 
 def test_retry_rejected_tries_those_alone(labelled, pile, tmp_path):
@@ -121,6 +150,32 @@ def test_overwrite_starts_anew(labelled, tmp_path):
     assert len(next(r for r in rows_of(tmp_path / "labels") if r["top_k"])["top_k"]) == 1
 
 
+def test_what_an_output_has_and_the_command_lacks_is_named(fast, sample, tmp_path):
+    features = shutil.copytree(fast / "features", tmp_path / "f")
+    run = json.loads((features / "run.json").read_bytes())
+    run["config"]["augment"] = "mirror"
+    (features / "run.json").write_text(json.dumps(run))
+    settings = ExtractSettings(images=sample.labelled, out=features, base="thumbnail")
+    with pytest.raises(FlowerrayError, match=r"made with other settings \(augment\)"):
+        extract(settings)
+
+
+def test_an_overwriting_that_is_killed_goes_on(labelled, tmp_path, monkeypatch):
+    labelled()
+    left = {}
+
+    def killed(path, **options):
+        left[os.path.basename(path)] = os.path.exists(tmp_path / "labels" / "run.json")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        labelled(top_k=1, overwrite=True)
+    assert left == {"shards": True}
+    (tmp_path / "labels" / "shards" / "000000000004.parquet").unlink()  # as one that came further
+    assert labelled(top_k=1, overwrite=True).computed == 34
+
+
 def test_verify_names_what_is_wrong(labelled, tmp_path, command):
     out = tmp_path / "labels"
     labelled()
@@ -143,6 +198,8 @@ def test_verify_names_what_is_wrong(labelled, tmp_path, command):
     assert verdict["doubled"] == 1 and verdict["missing"] == 12
     assert verdict["damaged"] == ["shards/000000000004.parquet", "shards/000000000008.parquet"]
     assert verdict["foreign"] == ["shards/000000000001.parquet", "shards/000000000016.parquet"]
+    with pytest.raises(FlowerrayError, match=r"000000000004.parquet can't be read .*verify"):
+        labelled()
 
 
 def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, on_local_ray, tmp_path):

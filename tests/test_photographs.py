@@ -95,6 +95,7 @@ JPEG = encoded(halves(), "JPEG")
         (JPEG[: len(JPEG) // 2], "truncated"),
         (encoded(halves(), "PNG")[:200], "truncated"),
         (b"\x00" * 100, "not_an_image"),
+        (encoded(halves(), "EPS"), "not_an_image"),  # a program, which Ghostscript would run
     ],
 )
 def test_broken_data_is_rejected_with_a_reason(data, reason):

@@ -1,11 +1,14 @@
 """What runs where, on clusters of any make."""
 
+import contextlib
+import io
 import json
+import sys
 import time
 
 import pytest
 
-from flowerray import cluster, hardware
+from flowerray import cluster, hardware, stores
 from flowerray.cli import main
 from flowerray.cluster import Node
 from flowerray.extract import extract
@@ -89,3 +92,19 @@ def test_plan_and_doctor_tell_of_this_machine(local_ray, capsys):
     assert (node["processor"], node["cpus"]) == (here.processor, here.cpus)
     assert main(["doctor"]) == 0
     assert here.processor in capsys.readouterr().out
+
+
+def test_a_task_reaches_stores_as_its_job_does(local_ray):
+    before = stores.in_use()
+    stores.use(stores.Access("http://minio:9000", anonymous=True))
+    try:
+        assert cluster.run_once(stores.in_use) == stores.Access("http://minio:9000", True)
+    finally:
+        stores.use(before)
+
+
+def test_what_takes_stderr_need_be_no_file():
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), cluster._without_core_log():
+        print("progress", file=sys.stderr)
+    assert said.getvalue() == "progress\n"

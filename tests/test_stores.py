@@ -205,6 +205,10 @@ def test_a_key_that_the_store_can_not_list_is_named(s3):
     boto3.client("s3").put_object(Bucket="flowers", Key="empty//part.jpg", Body=b"x")
     with pytest.raises(FlowerrayError, match=r"empty//part\.jpg.*\.txt list"):
         listed("s3://flowers/empty")
+    with pytest.raises(FlowerrayError, match="can't list s3://flowers/empty//part"):
+        listed("s3://flowers/empty//part")
+    with pytest.raises(UsageError, match="s3://flowers//out has a part that is empty"):
+        Folder.at("s3://flowers//out")
 
 
 def test_what_a_bucket_refuses_is_a_reject_with_its_reason(s3):
@@ -212,6 +216,8 @@ def test_what_a_bucket_refuses_is_a_reject_with_its_reason(s3):
         ("s3://flowers/no.jpg", "missing"),
         ("s3://nowhere/no.jpg", "unreadable"),
         ("nope://flowers/no.jpg", "unreadable"),
+        ("s3://no bucket/no.jpg", "unreadable"),
+        ("s3://flowers/empty//part.jpg", "unreadable"),
     ):
         with pytest.raises(Rejected) as rejected:
             read(uri, None, Limits())
@@ -232,7 +238,10 @@ def test_the_three_jobs_in_a_bucket_give_the_labels_of_local_files(fast, s3, sam
     # The workers learn the endpoint from the settings, not from the environment.
     for arguments in (
         ("extract", "s3://flowers/labelled", "--out", f"{out}/features", "--base", "thumbnail"),
-        ("train", f"{out}/features", "--out", f"{out}/classifier"),
+        (
+            *("train", f"{out}/features", "--out", f"{out}/classifier"),
+            *("--tensorboard", str(tmp_path / "logs")),
+        ),
         (
             *("label", "s3://flowers/pile", "--classifier", f"{out}/classifier"),
             *("--out", f"{out}/labels", "--min-confidence", "0.9", "--format", "csv"),
@@ -243,6 +252,7 @@ def test_the_three_jobs_in_a_bucket_give_the_labels_of_local_files(fast, s3, sam
         ("export", f"{out}/labels", "--format", "jsonl", "--out", f"{out}/labels.jsonl"),
     ):
         assert main([*arguments, "--endpoint-url", s3]) == 0
+    assert list((tmp_path / "logs").iterdir())
     requests, refused = (after - b for after, b in zip(troubles(s3), before, strict=True))
     assert requests > 200 and refused > 2
     here, there = (

@@ -22,7 +22,7 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import BaseError, InvalidPathError
 
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.stores.limit import too_large
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ObjectStore:
                 **({"credential_provider": credentials} if credentials else {}),
             )
         except (BaseError, ValueError) as error:
-            raise FlowerrayError(f"can't open {self._root}: {_first_line(error)}") from None
+            raise UsageError(f"can't open {self._root}: {_first_line(error)}") from None
 
     def read(self, uri: str, limit: int | None = None) -> bytes:
         """See Store."""
