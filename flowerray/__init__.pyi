@@ -39,7 +39,7 @@ def extract(
     max_megabytes: float = 256.0,
     base: str = 'vgg16',
     layer: str | None = None,
-    preparation: Literal['vgg', 'tf', 'torch', 'none', 'article'] | None = None,
+    preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
     pool: Literal['avg'] | None = None,
     augment: Literal['mirror'] | None = None,
     precision: Literal['auto', 'float32', 'bfloat16', 'int8'] = 'auto',
@@ -81,8 +81,9 @@ def extract(
         max_megabytes (float, default 256.0): reject larger files before reading them
         base (str, default 'vgg16'): pretrained base; `flowerray bases` lists them
         layer (str | None, default None): take the features after this layer [the last]
-        preparation (Literal['vgg', 'tf', 'torch', 'none', 'article'] | None, default None): how
-            pixels are prepared: vgg, tf, torch, none or article [the base's own]
+        preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None,
+            default None): how pixels are prepared: vgg, tf, torch, none, efficientnet or
+            article [the base's own]
         pool (Literal['avg'] | None, default None): avg averages the features over the map: a
             49th of the bytes
         augment (Literal['mirror'] | None, default None): mirror computes the features of each
@@ -254,7 +255,7 @@ def run(
     address: str | None = None,
     truth: str | PathLike[str] | None = None,
     base: str = 'vgg16',
-    preparation: Literal['vgg', 'tf', 'torch', 'none', 'article'] | None = None,
+    preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
     precision: Literal['auto', 'float32', 'bfloat16', 'int8'] = 'auto',
     recipe: Literal['mlp', 'logistic', 'article', 'finetune'] = 'mlp',
     actors: int | None = None,
@@ -275,8 +276,8 @@ def run(
         truth (str | PathLike[str] | None, default None): CSV with columns file and label, to
             score the pile's labels
         base (str, default 'vgg16'): pretrained base
-        preparation (Literal['vgg', 'tf', 'torch', 'none', 'article'] | None, default None): how
-            pixels are prepared [the base's own]
+        preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None,
+            default None): how pixels are prepared [the base's own]
         precision (Literal['auto', 'float32', 'bfloat16', 'int8'], default 'auto'): arithmetic
             of the base
         recipe (Literal['mlp', 'logistic', 'article', 'finetune'], default 'mlp'): how the head

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,21 +109,30 @@ class Manifest:
         return cls(tuple(Listing(**listing) for listing in fields["listings"]))
 
 
-def check_apart(images: str, written: str) -> None:
+def check_apart(images: str, written: str, labelled: bool = False) -> None:
     """Refuse to write where `images` are searched for: the next run would find it among them.
 
     Raises:
-        UsageError: the directory or prefix `images` holds `written`, not below a hidden one.
+        UsageError: the directory or prefix `images` holds `written`, not below a hidden one; of a
+            `labelled` set with train/ and valid/, one of these does.
     """
     if is_remote(images) != is_remote(written):
         return
-    source, target = (
-        path.rstrip("/") if is_remote(path) else os.path.realpath(_local(path))
-        for path in (images, written)
-    )
-    if not is_remote(images) and not os.path.isdir(source):
+    if is_remote(images):
+        pairs = {(images.rstrip("/"), written.rstrip("/"))}
+    elif os.path.isdir(_local(images)):  # by their names and where links lead
+        ways = (os.path.abspath, os.path.realpath)
+        pairs = {(way(_local(images)), way(_local(written))) for way in ways}
+    else:
         return
-    if (target + "/").startswith(source + "/") and "/." not in target[len(source) :]:
+    for source, target in pairs:
+        below = target[len(source) :]
+        if not (target + "/").startswith(source + "/") or "/." in below:
+            continue
+        if labelled and below.split("/")[1:2] and below.split("/")[1] not in SPLIT_FOLDERS:
+            with suppress(OSError):
+                if stores.source_at(source).names(source) & set(SPLIT_FOLDERS):
+                    continue
         raise UsageError(
             f"{written} is inside of {images}, whose files are taken for photographs: choose a "
             "place beside it"
@@ -430,10 +439,10 @@ def _classes_in(root: str, split: str | None) -> Iterator[pa.RecordBatch]:
 
 def _subdirectories(root: str) -> list[str]:
     try:
-        entries = [entry for entry in os.scandir(root) if not entry.name.startswith(".")]
+        shown = sorted(name for name in os.listdir(root) if not name.startswith("."))
     except OSError as error:
         raise FlowerrayError(f"can't list {root}: {error.strerror}") from None
-    names = sorted(entry.name for entry in entries if entry.is_dir())
+    names = [name for name in shown if os.path.isdir(os.path.join(root, name))]
     for name in names:
         try:
             name.encode()
@@ -539,14 +548,14 @@ def _listed_in(path: str) -> Iterator[pa.RecordBatch]:
             batches = file.iter_batches(batch_size=ROWS_A_GROUP, columns=columns)
         for batch in batches:
             yield _as_found(batch, path, folder)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
         raise FlowerrayError(f"can't read {path}: {str(error).partition(chr(10))[0]}") from None
 
 
 def _csv(opened: pa.NativeFile, path: str) -> Iterable[pa.RecordBatch]:
     """The columns of a CSV file that FOUND has. Only an empty field is null: NA may be a label."""
     head = opened.read(HEADER_BYTES).decode("utf-8-sig", "replace")
-    names = next(csv.reader(io.StringIO(head)), [])
+    names = next(csv.reader([line for line in head.splitlines() if line]), [])
     opened.seek(0)
     return pyarrow.csv.open_csv(
         opened,
@@ -565,6 +574,8 @@ def _columns_of(names: list[str], table_path: str) -> list[str]:
     twice = [field.name for field in FOUND if names.count(field.name) > 1]
     if twice:
         raise FlowerrayError(f"{table_path} has two columns {twice[0]}: rename one")
+    if not names:
+        raise FlowerrayError(f"{table_path} is empty")
     if "uri" not in names:
         raise FlowerrayError(
             f"{table_path} has no uri column: rename one of {', '.join(names)} to uri"

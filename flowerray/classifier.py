@@ -44,15 +44,7 @@ LAYERS = (
     *("Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D"),
     *("Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D"),
     *("GlobalMaxPooling1D", "InputLayer", "LayerNormalization", "MaxPooling2D", "Multiply"),
-    *(
-        "Normalization",
-        "ReLU",
-        "Rescaling",
-        "Reshape",
-        "SeparableConv2D",
-        "UnitNormalization",
-        "ZeroPadding2D",
-    ),
+    *("ReLU", "Rescaling", "Reshape", "SeparableConv2D", "UnitNormalization", "ZeroPadding2D"),
 )
 INITIALIZERS = ("GlorotUniform", "HeNormal", "Ones", "VarianceScaling", "Zeros")
 INNER = (  # of the bases' own layers that have no public name

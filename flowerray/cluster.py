@@ -63,10 +63,7 @@ class Plan:
 
     def group_of_this_actor(self) -> Group:
         """The group of the actor that asks."""
-        import ray
-
-        has_gpu = ray.get_runtime_context().get_assigned_resources().get("GPU", 0) > 0
-        return self.groups[0] if has_gpu else self.groups[-1]
+        return self.groups[0] if ray_gives_a_gpu() else self.groups[-1]
 
 
 @contextmanager
@@ -332,7 +329,7 @@ def _on_cpus(there: list[Node], actors: int | None, settings: PlanSettings) -> G
         threads = min((_threads_on(node) for node in there), default=1)
     reserved = min(threads, smallest)
     if actors is None:
-        actors = _room(there, reserved)
+        actors = sum(min(_room([node], reserved), _actors_in_memory(node)) for node in there)
     crowd = math.ceil(actors / max(_room(there, reserved), 1))
     share = reserved if crowd <= 1 else math.floor(100 * reserved / crowd) / 100
     return Group("cpu", actors, share, 0, threads, settings.batch_size or CPU_BATCH_SIZE)
@@ -346,9 +343,14 @@ def _room(there: list[Node], threads: int) -> int:
 def _threads_on(node: Node) -> int:
     """CPU threads for each actor of `node`: as few as its memory has room for."""
     for threads in (THREADS, 2, MOST_THREADS):
-        if node.cpus // threads * ACTOR_BYTES <= node.memory_bytes:
+        if node.cpus // threads <= _actors_in_memory(node):
             break
     return min(threads, node.cpus)
+
+
+def _actors_in_memory(node: Node) -> int:
+    """How many actors the memory of `node` has room for: at least one."""
+    return max(1, node.memory_bytes // ACTOR_BYTES)
 
 
 def say_if_full(what: str, cpus: float, gpus: float = 0) -> None:
@@ -380,7 +382,16 @@ def run_once(fn: Callable[..., Result], *arguments: Any) -> Result:
 
 def _reaching_stores(access: stores.Access, fn: Callable[..., Result], *arguments: Any) -> Result:
     stores.use(access)
+    if not ray_gives_a_gpu():
+        hardware.hide_gpus()
     return fn(*arguments)
+
+
+def ray_gives_a_gpu() -> bool:
+    """Whether the task or actor that asks has a GPU."""
+    import ray
+
+    return bool(ray.get_runtime_context().get_assigned_resources().get("GPU", 0))
 
 
 def task_cpus() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -63,7 +64,7 @@ def unpack(data: bytes) -> Converted:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return [arrays["graph"], arrays["constants"]]
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(str(error)) from None
 
 
@@ -76,7 +77,7 @@ def _cached(name: str, makes: str, convert: Callable[[], Converted]) -> Converte
         _keep(file, converted)
     else:
         with suppress(OSError):  # a cache may be shared and read-only
-            file.touch()
+            os.utime(file)
     return converted
 
 

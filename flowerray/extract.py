@@ -43,7 +43,7 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
         FlowerrayError: no photographs or weights, an output that holds something else, a cluster
             that can't be reached.
     """
-    catalog.check_apart(settings.images, settings.out)
+    catalog.check_apart(settings.images, settings.out, labelled=True)
     with cluster.reached(settings.address):
         return extract_listed(settings, catalog.photographs_to_extract(settings))
 
@@ -115,7 +115,7 @@ class FeatureWork:
 
 
 def _column(outcomes: list[Any], copy: int, length: int) -> pa.FixedSizeListArray:
-    bad = np.array([isinstance(outcome, Rejected) for outcome in outcomes])
+    bad = np.array([isinstance(outcome, Rejected) for outcome in outcomes], bool)
     values = np.zeros((len(outcomes), length), np.float16)
     for i in np.flatnonzero(~bad):
         # float16 ends at 65504: an activation beyond becomes the largest, not infinity.

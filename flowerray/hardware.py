@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +47,26 @@ def has_openvino() -> bool:
 
 
 def available_cpus() -> int:
-    """CPUs this process may use: fewer than the machine has under taskset or a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPUs this process may use: fewer than the machine has under taskset or in a container."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min(cpus, cpu_quota(Path("/sys/fs/cgroup")))))
+
+
+def cpu_quota(control_group: Path) -> float:
+    """How many CPUs' time a control group gets, of either version; infinite without a limit."""
+    with suppress(OSError, ValueError):
+        quota, period = (control_group / "cpu.max").read_text().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        names = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+        quota_us, period_us = (int((control_group / name).read_text()) for name in names)
+        return quota_us / period_us if quota_us > 0 else math.inf
+    return math.inf
+
+
+def hide_gpus() -> None:
+    """Keep this process off GPUs that Ray gave it none of: CUDA would take memory of the first."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import catalog, cluster, photographs, shards, shared_disk, stores
+from flowerray import catalog, cluster, hardware, photographs, shards, shared_disk, stores
 from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
 from flowerray.cluster import Plan
@@ -83,7 +83,8 @@ def run(
             actors = min(plan.actors, len(to_do))
             metrics = RunMetrics(what, str(output.folder), progress.total, progress.done)
             reports = _reports(output, work, model, plan, actors, settings, to_do, what)
-            with closing(reports):  # or an error would leave its actors, with their CPUs
+            # Closed, or an error would leave its actors, with their CPUs.
+            with _ray_data_as_jobs_need_it(), closing(reports):
                 for report in reports:
                     rejected = report["rejected"].split()
                     progress.ready(time.time() - report["actor_ready"])
@@ -119,12 +120,6 @@ def _reports(
     """What the actors say of each shard as soon as it is committed."""
     import ray
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.raise_original_map_exception = True  # else only its text comes back
-    context.target_max_block_size = 1  # report each shard when it is done, not a task's all at once
-    # One at a time: Ray Data counts each actor as the last group's, whichever it turns out to be.
-    context.autoscaling_config.actor_pool_max_upscaling_delta = 1
     # A task is a few shards, so that reading runs on across their borders.
     shards_a_task = max(1, min(8, len(to_do) // (8 * actors)))
     tasks = [to_do[i : i + shards_a_task] for i in range(0, len(to_do), shards_a_task)]
@@ -149,6 +144,33 @@ def _reports(
     )
     reports.set_name(f"flowerray-{what}")  # in Ray's dashboard and its own metrics
     yield from reports.iter_rows()
+
+
+@contextmanager
+def _ray_data_as_jobs_need_it() -> Iterator[None]:
+    """Settings of Ray Data's for the length of the block: the process may be a user's own."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    wanted = [
+        (context, "enable_progress_bars", False),
+        (context, "raise_original_map_exception", True),  # else only its text comes back
+        # Report each shard when it is done, not a task's all at once.
+        (context, "target_max_block_size", 1),
+        # A shard may take hours, and so may waiting for room on the cluster.
+        (context, "execution_no_progress_timeout_s", -1),
+        # One at a time: Ray Data counts each actor as the last group's, whichever it comes to be.
+        (context.autoscaling_config, "actor_pool_max_upscaling_delta", 1),
+    ]
+    known = [(of, name, value) for of, name, value in wanted if hasattr(of, name)]
+    before = [(of, name, getattr(of, name)) for of, name, _ in known]
+    for of, name, value in known:
+        setattr(of, name, value)
+    try:
+        yield
+    finally:
+        for of, name, value in before:
+            setattr(of, name, value)
 
 
 def _resources_of_each(plan: Plan) -> Callable[[], dict[str, float]]:
@@ -213,6 +235,8 @@ class ShardActor:
         self.output, self.work = output, work
         self.limits = Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
         group = plan.group_of_this_actor()
+        if group.device == "cpu":
+            hardware.hide_gpus()
         self.batch_size = group.batch_size
         self.ahead = 2 * group.batch_size + group.threads
         self.threads = ThreadPoolExecutor(group.threads, thread_name_prefix="decode")
@@ -261,7 +285,8 @@ class ShardActor:
     def _left_of(self, shard: Shard, marks: set[str]) -> ShardWork | None:
         """None where `shard` is committed already, as when an actor died in the midst of a task."""
         there = shards.read_shard(self.output, shard)
-        if there is not None and shard.name not in self.output.retry:
+        retry = shard.name in self.output.retry
+        if there is not None and not (retry and len(there) > there["error"].null_count):
             return None
         rows = catalog.read_shard(self.output.folder, self.output.manifest, shard)
         kept = None

@@ -74,17 +74,17 @@ def label(settings: LabelSettings) -> LabelSummary:
         catalog.check_apart(settings.images, written)
     trained = classifier.load(settings.classifier)
     recorded = shards.recorded_spec(settings, "labels")
-    spec = precision.settled(_asked_of(trained, settings), recorded, settings.device)
     top_k = min(settings.top_k, len(trained.classes))
     accept = Acceptance.of(trained.classes, settings)
-    config = {
-        "classifier": trained.id,
-        "classes": trained.classes,
-        "base_spec": dataclasses.asdict(spec),
-        "top_k": top_k,
-        **dataclasses.asdict(accept),
-    }
     with cluster.reached(settings.address):
+        spec = precision.settled(_asked_of(trained, settings), recorded, settings.device)
+        config = {
+            "classifier": trained.id,
+            "classes": trained.classes,
+            "base_spec": dataclasses.asdict(spec),
+            "top_k": top_k,
+            **dataclasses.asdict(accept),
+        }
         weights = pretrained.checked(trained.base_spec, settings.weights, say)
         found = catalog.photographs_to_label(settings.images)
         output = shards.open_output(settings, "labels", config, found)

@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from flowerray.photographs import Rejected
 
@@ -37,14 +37,20 @@ DESCRIPTIONS = OF_A_RUN | OF_AN_ACTOR | {WAITING: "photographs decoded and waiti
 class RunMetrics:
     """How far a run is, told by its driver: the one process that every commit comes to once."""
 
+    # What this process has counted so far by command and output: it may go on with a run.
+    _counted: ClassVar[dict[tuple[str, str], list[int]]] = {}
+
     def __init__(self, what: str, output: str, listed: int, done: int) -> None:
         self._counters = _Counters(OF_A_RUN, command=what, output=output)
-        self._counters.add("flowerray_run_listed", listed)
-        self._counters.add("flowerray_run_done", done)
+        self._known = self._counted.setdefault((what, output), [0, 0])
+        self._counters.add("flowerray_run_listed", listed - self._known[0])
+        self._counters.add("flowerray_run_done", done - self._known[1])
+        self._known[:] = max(listed, self._known[0]), max(done, self._known[1])
 
     def add(self, photographs: int, rejected: Iterable[str]) -> None:
         """`photographs` more are done; `rejected` holds the reason of each one without a result."""
         self._counters.add("flowerray_run_done", photographs)
+        self._known[1] += photographs
         self._counters.add_each("flowerray_run_rejected", rejected)
 
 

@@ -40,8 +40,8 @@ def run(settings: RunSettings) -> RunSummary:
         "weights": settings.weights,
         **reached,
     }
-    for images in (settings.images, settings.pile):
-        catalog.check_apart(images, settings.out)
+    catalog.check_apart(settings.images, settings.out, labelled=True)
+    catalog.check_apart(settings.pile, settings.out)
     with cluster.connection(settings.address):
         extracted = extract(
             ExtractSettings(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
 EXPORT_FORMATS = ("csv", "jsonl", "labelstudio", "fiftyone", "folders")
 PRECISIONS = ("float32", "bfloat16", "int8")
+PREPARATIONS = ("vgg", "tf", "torch", "none", "efficientnet", "article")
 RECIPES = ("mlp", "logistic", "article", "finetune")
 CHECKS = {
     "unreadable": "can't be used",
@@ -101,7 +102,8 @@ def fault_of(field: dataclasses.Field[Any], kind: type, value: Any) -> str | Non
         return None
     if not isinstance(value, KINDS[kind]) or (kind is not bool and isinstance(value, bool)):
         return f"is {value!r}; it must be {KIND_NAMES[kind]}"
-    if isinstance(value, numbers.Real) and not math.isfinite(value):
+    whole = isinstance(value, numbers.Integral)
+    if isinstance(value, numbers.Real) and not whole and not math.isfinite(value):
         return f"is {value}; it must be finite"
     if rule["choices"] and value not in rule["choices"]:
         return f"is {value!r}; choose one of {', '.join(rule['choices'])}"
@@ -248,9 +250,9 @@ class ExtractSettings(InferenceSettings):
     base: str = option("pretrained base; `flowerray bases` lists them", "vgg16", metavar="NAME")
     layer: str | None = option("take the features after this layer [the last]", None)
     preparation: str | None = option(
-        "how pixels are prepared: vgg, tf, torch, none or article [the base's own]",
+        "how pixels are prepared: vgg, tf, torch, none, efficientnet or article [the base's own]",
         None,
-        choices=("vgg", "tf", "torch", "none", "article"),
+        choices=PREPARATIONS,
     )
     pool: str | None = option(
         "avg averages the features over the map: a 49th of the bytes", None, choices=("avg",)
@@ -411,7 +413,7 @@ class RunSettings(ClusterSettings, StorageSettings):
     preparation: str | None = option(
         "how pixels are prepared [the base's own]",
         None,
-        choices=("vgg", "tf", "torch", "none", "article"),
+        choices=PREPARATIONS,
     )
     precision: str = option("arithmetic of the base", "auto", choices=("auto", *PRECISIONS))
     recipe: str = option("how the head is built and fitted", "mlp", choices=RECIPES)

@@ -14,7 +14,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -239,11 +239,17 @@ def write_shard(output: Output, shard: Shard, table: pa.Table) -> None:
 
 
 def read_shard(output: Output, shard: Shard) -> pa.Table | None:
-    """The committed `shard`; None where it is not there yet."""
-    try:
-        return _read(output, shard.name)
-    except FileNotFoundError:
-        return None
+    """The committed `shard`; None where it is not there yet.
+
+    Raises:
+        FlowerrayError: it can't be read.
+    """
+    with _faults_told(output, shard.name):
+        try:
+            file = output.folder.open(f"shards/{shard.name}")
+        except FileNotFoundError:
+            return None
+        return pq.read_table(file)
 
 
 def read_table(output: Output, columns: Sequence[str]) -> pa.Table:
@@ -259,7 +265,11 @@ def read_table(output: Output, columns: Sequence[str]) -> pa.Table:
 
 
 def iter_shards(output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The committed shards one by one, in order, some being read ahead."""
+    """The committed shards one by one, in order, some being read ahead.
+
+    Raises:
+        FlowerrayError: one can't be read.
+    """
     with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
         ahead: deque[Future[pa.Table]] = deque()
         for name in _shard_names(output):
@@ -271,10 +281,14 @@ def iter_shards(output: Output, columns: Sequence[str] | None = None) -> Iterato
 
 
 def _read(output: Output, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    try:
+    with _faults_told(output, name):
         return pq.read_table(output.folder.open(f"shards/{name}"), columns=columns)
-    except FileNotFoundError:
-        raise
+
+
+@contextmanager
+def _faults_told(output: Output, name: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, pa.ArrowException) as error:
         raise FlowerrayError(
             f"{output.folder.file(f'shards/{name}')} can't be read "

@@ -9,6 +9,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from flowerray import (
     novelty,
     scores,
     shards,
+    shared_disk,
     stores,
     tracking,
 )
@@ -81,8 +83,13 @@ def train(settings: TrainSettings) -> TrainSummary:
     if corrected:
         output = corrections.with_new_photographs(output, corrected, settings)
     chosen = ("recipe", "epochs", "patience", "class_weights", "seed")
+    output.check_whole()
     config = {
-        "features": [output.manifest.fingerprint, output.run["config"], _rejected(output)],
+        "features": [
+            output.manifest.fingerprint,
+            output.run["config"],
+            *filter(None, [_rejected(output)]),
+        ],
         "corrections": sorted(corrected.items()),
         **{name: getattr(settings, name) for name in chosen},
     }
@@ -95,7 +102,6 @@ def train(settings: TrainSettings) -> TrainSummary:
         with tracking.started(settings, spec, fingerprint, going_on=True) as trackers:
             trackers.finished()
         return summary_of(str(out))
-    output.check_whole()
     weights = None
     if settings.recipe == "finetune":
         weights = pretrained.checked(BaseSpec.from_dict(spec), settings.weights, say).arrays
@@ -106,18 +112,27 @@ def train(settings: TrainSettings) -> TrainSummary:
     ):
         import ray
 
+        if not stores.is_remote(str(output.folder)):
+            shared_disk.check(
+                Path(out.uri) if out.is_local else None, [output.folder.file("run.json")]
+            )
         resources = cluster.trainer_resources()
         cluster.say_if_full("train", *resources.values())
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
         messages: Any = fit.remote(output, settings, config, corrected, weights, resources)
-        for reference in messages:
-            message = ray.get(reference)
-            if isinstance(message, str):
-                say(message)
-            elif isinstance(message, list):
-                trackers.epochs(message)
-            elif hardware.has_openvino():
-                conversion.keep_head(*message)
+        try:
+            for reference in messages:
+                message = ray.get(reference)
+                if isinstance(message, str):
+                    say(message)
+                elif isinstance(message, list):
+                    trackers.epochs(message)
+                elif hardware.has_openvino():
+                    conversion.keep_head(*message)
+        except BaseException:
+            with suppress(Exception):  # a Ray that stays would train on, beside the next try
+                ray.cancel(messages, force=True)
+            raise
         trackers.finished()
     return summary_of(str(out))
 
@@ -146,6 +161,8 @@ def fit_and_save(
     """The trainer task: yields a line of progress and the history so far after each epoch, leaves
     the classifier, and yields its head as it is and converted where OpenVINO made the features."""
     stores.use(settings.access)
+    if not resources["num_gpus"]:
+        hardware.hide_gpus()
     keras = import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         loaded = _load(output, corrected, Path(directory))
@@ -190,12 +207,10 @@ def fit_and_save(
         yield fitted.head, openvino.convert_head(fitted.head)
 
 
-def _rejected(output: Output) -> str:
-    """Which photographs have no features: a digest, for later they may have some."""
+def _rejected(output: Output) -> list[int]:
+    """The image_id of each photograph without features; later it may have some."""
     tables = shards.iter_shards(output, ["image_id", "error"])
-    return fingerprint_of(
-        [i for t in tables for i in t.filter(pc.is_valid(t["error"]))["image_id"].to_pylist()]
-    )
+    return [i for t in tables for i in t.filter(pc.is_valid(t["error"]))["image_id"].to_pylist()]
 
 
 def _is_over(history: list[dict[str, float]], patience: int | None) -> bool:

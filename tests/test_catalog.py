@@ -122,6 +122,14 @@ def test_a_table_of_anothers_making(tmp_path):
     found = pa.Table.from_batches(batches, catalog.FOUND)
     assert found["label"].to_pylist()[:4] == ["NA", "null", None, "nan"]
     assert len(found) == 200_003 and found["uri"][0].as_py() == str(tmp_path / "a.jpg")
+    for text in (
+        "\ufeffuri,label\r\na.jpg,rose\r\n",
+        "uri,label\ra.jpg,rose\r",
+        '\n"uri","label"\na.jpg,rose\n',
+    ):
+        (tmp_path / "odd.csv").write_text(text, newline="")
+        (batch,) = catalog.photographs_to_label(str(tmp_path / "odd.csv"))
+        assert batch["label"].to_pylist() == ["rose"]
     pq.write_table(pa.table({"uri": [b"a.jpg"], "bytes": [b"x"]}), tmp_path / "table.parquet")
     (batch,) = catalog.photographs_to_label(str(tmp_path / "table.parquet"))
     assert batch["uri"].to_pylist() == [str(tmp_path / "a.jpg")]
@@ -148,6 +156,17 @@ def test_results_are_not_written_among_the_photographs(tmp_path):
     for written in (tmp_path / "pile-labels", root / ".labels", tmp_path, "s3://pile/labels"):
         catalog.check_apart(str(root), str(written))
     catalog.check_apart(f"{root}/*.jpg", str(root / "labels"))
+    (tmp_path / "elsewhere").mkdir()
+    (root / "leads-out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="is inside of"):
+        catalog.check_apart(str(root), str(root / "leads-out" / "labels"))
+    labelled = tree(tmp_path / "set", train__rose=1, valid__rose=1)
+    catalog.check_apart(str(labelled), str(labelled / "features"), labelled=True)
+    for written in (labelled / "train" / "features", labelled):
+        with pytest.raises(UsageError, match="is inside of"):
+            catalog.check_apart(str(labelled), str(written), labelled=True)
+    with pytest.raises(UsageError, match="is inside of"):
+        catalog.check_apart(str(labelled / "train"), str(labelled / "train/f"), labelled=True)
     with pytest.raises(UsageError, match="is inside of"):
         catalog.check_apart("s3://pile/a/", "s3://pile/a/labels")
     catalog.check_apart("s3://pile/a", "s3://pile/ab")
@@ -158,6 +177,7 @@ def test_results_are_not_written_among_the_photographs(tmp_path):
     [
         ("table.csv", "path,label\na,b\n", "no uri column"),
         ("table.csv", "uri,split\na.jpg,test\n", "split 'test'"),
+        ("table.csv", "", "is empty"),
         ("table.parquet", "not parquet", "can't read"),
         ("photo.jpg", "x", "is a file"),
     ],

@@ -138,7 +138,8 @@ def test_features_of_an_earlier_layer(vgg16, pixels):
         ("vgg", "resnet"),
         ("tf", "inception_v3"),
         ("torch", "densenet"),
-        ("none", "efficientnet"),
+        ("efficientnet", "efficientnet"),
+        ("none", "efficientnet_v2"),
     ],
 )
 def test_preparations_are_keras_own(preparation, module):
@@ -173,7 +174,10 @@ def test_efficientnet_normalises_as_keras_does(monkeypatch, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
     theirs = published.predict_on_batch(pixels.astype(np.float32))
     ours = opened(
-        BaseSpec("efficientnetb0", None, 224, "none", "-", "float32", "keras", "imagenet", "-"),
+        BaseSpec(
+            *("efficientnetb0", None, 224, BASES["efficientnetb0"].preparation, "-"),
+            *("float32", "keras", "imagenet", "-"),
+        ),
         model.get_weights(),
     )(pixels)
     assert theirs.any()
@@ -262,5 +266,9 @@ def test_a_cache_that_cannot_be_written_costs_no_job(monkeypatch, tmp_path):
     converted = [np.zeros(1, np.uint8)] * 2
     monkeypatch.setattr(cluster, "run_once", lambda convert, head: converted)
     conversion.keep_head(b"head", converted)
+    assert conversion.head(b"head") is converted
+    (tmp_path / "openvino").mkdir()
+    monkeypatch.setenv("FLOWERRAY_CACHE", str(tmp_path))
+    conversion._file("head", conversion._made(b"head")).touch()  # an empty file is as none
     assert conversion.head(b"head") is converted
     assert not (tmp_path / "file" / "cache").exists()

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import sys
 import time
 
@@ -108,3 +109,15 @@ def test_what_takes_stderr_need_be_no_file():
     with contextlib.redirect_stderr(said), cluster._without_core_log():
         print("progress", file=sys.stderr)
     assert said.getvalue() == "progress\n"
+
+
+def test_a_control_group_s_quota_of_cpus_counts(tmp_path):
+    assert hardware.cpu_quota(tmp_path) == math.inf
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    for quota, cpus in (("-1", math.inf), ("250000", 2.5)):
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        assert hardware.cpu_quota(tmp_path) == cpus
+    for quota, cpus in (("max", math.inf), ("150000", 1.5)):
+        (tmp_path / "cpu.max").write_text(f"{quota} 100000\n")
+        assert hardware.cpu_quota(tmp_path) == cpus

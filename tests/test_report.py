@@ -335,6 +335,9 @@ def test_damage_is_said_in_a_line(full_labels, full_classifier, tmp_path):
     next((broken / "shards").iterdir()).write_bytes(b"PAR1 no more")
     with pytest.raises(FlowerrayError, match="flowerray verify"):
         report(ReportSettings(source=str(broken), out=str(tmp_path / "r.html")))
+    pq.write_table(pa.table({"other": [1]}), next((broken / "shards").iterdir()))
+    with pytest.raises(FlowerrayError, match="a shard of another make"):
+        report(ReportSettings(source=str(broken), out=str(tmp_path / "r.html")))
     broken = tmp_path / "classifier"
     shutil.copytree(full_classifier, broken)
     (broken / "evidence.parquet").write_bytes(b"PAR1 no more")

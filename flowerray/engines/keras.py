@@ -103,10 +103,10 @@ def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     application = getattr(keras.applications, builder)
     base = application(weights=None, include_top=False, input_shape=(size, size, 3))
     base.set_weights(weights)
-    for layer in base.layers:
+    for layer in base.layers if spec.preparation == "efficientnet" else ():
         if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
-            # EfficientNet's, which has its numbers among the weights. For the published ones Keras
-            # adds a layer that divides by the root of these, too; so does a larger variance.
+            # It has its numbers among the weights. For the published ones Keras adds a layer that
+            # divides by the root of these, too; so does a larger variance.
             layer.adapt_variance.assign(layer.adapt_variance * EFFICIENTNET_DEVIATION)
             layer.finalize_state()
     return base

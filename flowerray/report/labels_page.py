@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from flowerray import shards
 from flowerray.bases import BaseSpec
+from flowerray.errors import FlowerrayError
 from flowerray.photographs import REASONS
 from flowerray.progress import Progress
 from flowerray.report import charts
@@ -200,9 +201,15 @@ class _Tally:
 def _tally(output: Output, classes: list[str], budget: _Budget) -> _Tally:
     tally, progress = _Tally(classes, budget), Progress("report", output.manifest.rows)
     progress.ready(0.0)
-    for table in shards.iter_shards(output):
-        tally.add(table)
-        progress.add(len(table), len(table) - table["error"].null_count)
+    try:
+        for table in shards.iter_shards(output):
+            tally.add(table)
+            progress.add(len(table), len(table) - table["error"].null_count)
+    except KeyError as error:
+        raise FlowerrayError(
+            f"{output.folder} has a shard of another make ({error}): "
+            f"`flowerray verify {output.folder}` names it"
+        ) from None
     progress.finish()
     return tally
 

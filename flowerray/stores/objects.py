@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ class ObjectStore:
 
     def __init__(self, scheme: str, bucket: str, access: Access) -> None:
         self._root = f"{scheme}://{bucket}"
+        if not re.fullmatch(r"[\w.@-]+", bucket, re.ASCII):
+            raise UsageError(f"{bucket!r} is no name of a bucket")
         options: Any = dict(TIMEOUTS)
         config: Any = {}
         credentials = None
@@ -64,7 +67,7 @@ class ObjectStore:
                 **({"credential_provider": credentials} if credentials else {}),
             )
         except (BaseError, ValueError) as error:
-            raise UsageError(f"can't open {self._root}: {_first_line(error)}") from None
+            raise FlowerrayError(f"can't open {self._root}: {_first_line(error)}") from None
 
     def read(self, uri: str, limit: int | None = None) -> bytes:
         """See Store."""

@@ -11,11 +11,12 @@
 
   // Decisions are a log of [uri, label], so that undoing is dropping the last. Another report of
   // these labels may have queued other photographs: what was decided there is kept beside.
-  const KEY = `flowerray-review-${run}`;
+  const KEY = `flowerray-decisions-${run}`;
   let kept = true;
   let log = [];
   try {
-    log = JSON.parse(localStorage.getItem(KEY) || "[]");
+    const earlier = JSON.parse(localStorage.getItem(KEY));
+    if (Array.isArray(earlier)) log = earlier;
   } catch {
     kept = false; // a page opened as a file may be denied its storage
   }
