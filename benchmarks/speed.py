@@ -44,11 +44,12 @@ def main() -> None:
     options.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     chosen = options.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
-    bench = Bench(chosen.photographs.resolve(), chosen.work.resolve(), chosen.number)
     for name in chosen.only:
+        number = NUMBERS.get(name, chosen.number)
+        bench = Bench(chosen.photographs.resolve(), chosen.work.resolve(), number)
         run = (
             f"{machine()}, {datetime.date.today()}; medians of {chosen.repeats} rounds in turn, "
-            f"{NUMBERS.get(name, chosen.number):,} photographs each."
+            f"{number:,} photographs each."
         )
         title, *lines = SECTIONS[name](bench, chosen.repeats)
         part = "\n".join([title, "", run, *lines]) + "\n"
@@ -177,11 +178,10 @@ def scaling(bench: Bench, repeats: int) -> list[str]:
 
 def ceiling(bench: Bench, repeats: int) -> list[str]:
     """The pipeline with a base that costs nothing, against decoding alone on every core."""
-    many = Bench(bench.photographs, bench.work, NUMBERS["ceiling"])
     rates = in_turn(
         {
-            "decoding alone": lambda: many.peer("decode"),
-            "flowerray": lambda: many.extract("--base", "thumbnail").rate,
+            "decoding alone": lambda: bench.peer("decode"),
+            "flowerray": lambda: bench.extract("--base", "thumbnail").rate,
         },
         repeats,
     )
@@ -196,12 +196,11 @@ def ceiling(bench: Bench, repeats: int) -> list[str]:
 
 def startup(bench: Bench, repeats: int) -> list[str]:
     """From the command to the first finished batch, against a bare actor with the same model."""
-    few = Bench(bench.photographs, bench.work, NUMBERS["startup"])
 
     def ours() -> float:
         started = time.time()
         # A shard of one batch is committed as soon as the batch is done.
-        return few.extract("--shard-size", 8).first_commit - started
+        return bench.extract("--shard-size", 8).first_commit - started
 
     def bare() -> float:
         started = time.time()
@@ -210,13 +209,13 @@ def startup(bench: Bench, repeats: int) -> list[str]:
         )
         return float(done.stdout.split()[-1]) - started
 
-    few.extract()  # what is cached once for all is no part of it
+    bench.extract()  # what is cached once for all is no part of it
     seconds = in_turn({"flowerray": ours, "bare": bare}, repeats)
     ratio = seconds["flowerray"] / seconds["bare"]
     steps: dict[str, list[float]] = {}
     for _ in range(repeats):
-        shutil.rmtree(few.work / "features")
-        command = [sys.executable, HERE / "startup_steps.py", few.chosen, few.work / "features"]
+        shutil.rmtree(bench.work / "features")
+        command = [sys.executable, HERE / "startup_steps.py", bench.chosen, bench.work / "features"]
         done = subprocess.run([*command, str(time.time())], capture_output=True, check=True)
         for step, took in json.loads(done.stdout.splitlines()[-1]).items():
             steps.setdefault(step, []).append(took)
@@ -237,9 +236,8 @@ def startup(bench: Bench, repeats: int) -> list[str]:
 
 def memory(bench: Bench, repeats: int) -> list[str]:
     """An actor's memory over many photographs."""
-    many = Bench(bench.photographs, bench.work, NUMBERS["memory"]).chosen
     shutil.rmtree(bench.work / "features", ignore_errors=True)
-    held = watch("extract", many, "--out", bench.work / "features").actors_megabytes
+    held = watch("extract", bench.chosen, "--out", bench.work / "features").actors_megabytes
     tenths = ", ".join(f"{held[len(held) * i // 10]:.0f}" for i in range(1, 10))
     return [
         "### Memory over many photographs",

@@ -24,8 +24,8 @@ from fsspec.utils import glob_translate
 from flowerray import stores
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.settings import ExtractSettings
-from flowerray.storage import Folder
-from flowerray.stores import is_remote, local_path, local_uri
+from flowerray.storage import Folder, unreadable
+from flowerray.stores import expanded, is_remote, local_uri
 
 # One photograph as it is found; the manifest adds image_id, the row's number.
 FOUND = pa.schema(
@@ -120,16 +120,17 @@ def check_apart(images: str, written: str, labelled: bool = False) -> None:
         return
     if is_remote(images):
         pairs = {(images.rstrip("/"), written.rstrip("/"))}
-    elif os.path.isdir(_local(images)):  # by their names and where links lead
+    elif os.path.isdir(expanded(images)):  # by their names and where links lead
         ways = (os.path.abspath, os.path.realpath)
-        pairs = {(way(_local(images)), way(_local(written))) for way in ways}
+        pairs = {(way(expanded(images)), way(expanded(written))) for way in ways}
     else:
         return
     for source, target in pairs:
         below = target[len(source) :]
         if not (target + "/").startswith(source + "/") or "/." in below:
             continue
-        if labelled and below.split("/")[1:2] and below.split("/")[1] not in SPLIT_FOLDERS:
+        top = below.lstrip("/").partition("/")[0]
+        if labelled and top and top not in SPLIT_FOLDERS:
             with suppress(OSError):
                 if stores.source_at(source).names(source) & set(SPLIT_FOLDERS):
                     continue
@@ -153,7 +154,7 @@ def photographs_to_extract(settings: ExtractSettings) -> Iterator[pa.RecordBatch
         else:
             found = _remote_class_folders(root)
     else:
-        root = os.path.abspath(_local(settings.images))
+        root = os.path.abspath(expanded(settings.images))
         if os.path.isdir(root):
             found = _class_folders(root)
         else:
@@ -175,7 +176,7 @@ def photographs_to_label(source: str) -> Iterator[pa.RecordBatch]:
     Raises:
         FlowerrayError: there is no such thing, or it holds no photographs.
     """
-    path = _local(source)
+    path = expanded(source)
     if is_remote(source):
         batches = _remote(source)
     elif os.path.isdir(path):
@@ -192,11 +193,6 @@ def photographs_to_label(source: str) -> Iterator[pa.RecordBatch]:
         yield batch
     if empty:
         raise FlowerrayError(f"no photographs found in {source}")
-
-
-def _local(path: str) -> str:
-    """A local path as users write it: with ``~``, or as a ``file://`` uri."""
-    return os.path.expanduser(os.fsdecode(local_path(path)))
 
 
 def write_listing(
@@ -262,10 +258,8 @@ def _opened_part(folder: Folder, first_row: int) -> Iterator[pq.ParquetFile]:
     try:
         yield pq.ParquetFile(folder.open(name))
     except (OSError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise FlowerrayError(
-            f"can't read {folder.file(name)}: {reason}; without it only --overwrite helps"
-        ) from None
+        mend = "; without it only --overwrite helps"
+        raise unreadable(folder.file(name), error, mend) from None
 
 
 def rows_without(folder: Folder, directory: str, uris: pa.ChunkedArray) -> Iterator[pa.RecordBatch]:
@@ -532,7 +526,7 @@ def _listed_in(path: str) -> Iterator[pa.RecordBatch]:
     except FileNotFoundError:
         raise FlowerrayError(f"no photographs at {path}: no such file") from None
     except OSError as error:
-        raise FlowerrayError(f"can't read {path}: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     try:
         if suffix == ".txt":
             lines = io.TextIOWrapper(io.BufferedReader(opened), encoding="utf-8")
@@ -549,7 +543,7 @@ def _listed_in(path: str) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             yield _as_found(batch, path, folder)
     except (pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
-        raise FlowerrayError(f"can't read {path}: {str(error).partition(chr(10))[0]}") from None
+        raise unreadable(path, error) from None
 
 
 def _csv(opened: pa.NativeFile, path: str) -> Iterable[pa.RecordBatch]:

@@ -63,7 +63,7 @@ class Plan:
 
     def group_of_this_actor(self) -> Group:
         """The group of the actor that asks."""
-        return self.groups[0] if ray_gives_a_gpu() else self.groups[-1]
+        return self.groups[0] if _has_gpu() else self.groups[-1]
 
 
 @contextmanager
@@ -376,18 +376,24 @@ def run_once(fn: Callable[..., Result], *arguments: Any) -> Result:
 
     cpus = trainer_resources()["num_cpus"]
     say_if_full(fn.__name__.strip("_"), cpus)
-    task = ray.remote(_reaching_stores).options(num_cpus=cpus, name=fn.__name__)
+    task = ray.remote(_set_up_and_run).options(num_cpus=cpus, name=fn.__name__)
     return ray.get(task.remote(stores.in_use(), fn, *arguments))
 
 
-def _reaching_stores(access: stores.Access, fn: Callable[..., Result], *arguments: Any) -> Result:
-    stores.use(access)
-    if not ray_gives_a_gpu():
-        hardware.hide_gpus()
+def _set_up_and_run(access: stores.Access, fn: Callable[..., Result], *arguments: Any) -> Result:
+    set_up_worker(access)
     return fn(*arguments)
 
 
-def ray_gives_a_gpu() -> bool:
+def set_up_worker(access: stores.Access) -> None:
+    """What a task or an actor does first: reach stores as its job does, and see no GPU that isn't
+    its own."""
+    stores.use(access)
+    if not _has_gpu():
+        hardware.hide_gpus()
+
+
+def _has_gpu() -> bool:
     """Whether the task or actor that asks has a GPU."""
     import ray
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import catalog, cluster, hardware, photographs, shards, shared_disk, stores
+from flowerray import catalog, cluster, photographs, shards, shared_disk
 from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
 from flowerray.cluster import Plan
@@ -229,14 +229,12 @@ class ShardActor:
     ) -> None:
         import ray
 
-        stores.use(settings.access)
+        cluster.set_up_worker(settings.access)
         if output.folder.is_local:
             shared_disk.check_here(Path(output.folder.uri))
         self.output, self.work = output, work
         self.limits = Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
         group = plan.group_of_this_actor()
-        if group.device == "cpu":
-            hardware.hide_gpus()
         self.batch_size = group.batch_size
         self.ahead = 2 * group.batch_size + group.threads
         self.threads = ThreadPoolExecutor(group.threads, thread_name_prefix="decode")

@@ -88,10 +88,11 @@ def label(settings: LabelSettings) -> LabelSummary:
         weights = pretrained.checked(trained.base_spec, settings.weights, say)
         found = catalog.photographs_to_label(settings.images)
         output = shards.open_output(settings, "labels", config, found)
-        with cluster.connection(settings.address) if output.to_do() else nullcontext():
+        to_do = bool(output.to_do())
+        with cluster.connection(settings.address) if to_do else nullcontext():
             output, spec, model = _model(trained, output, spec, weights, settings)
             work = LabelWork(trained, spec, top_k, accept)
-            if output.to_do():
+            if to_do:
                 output.folder.remove(REVIEW)  # or a kill before the new one would leave it
             timing = inference.run(output, work, model, settings, "label")
     if accept.thresholds is not None and not output.folder.exists(REVIEW):

@@ -117,8 +117,9 @@ def agreement(
 ) -> dict[str, int]:
     """On how many photographs of `output` two ways to compute give the same label: a sample that
     calibration didn't see, where there are enough photographs."""
-    seen = _sample(output, CALIBRATION_PHOTOGRAPHS, SEED)["image_id"].to_pylist()
-    sample = _sample(output, AGREEMENT_PHOTOGRAPHS, SEED + 1, last=frozenset(seen))
+    # A pile has nothing to validate with, so the first rows drawn are those calibrated on.
+    seen = frozenset(_drawn(output, CALIBRATION_PHOTOGRAPHS, SEED)[:CALIBRATION_PHOTOGRAPHS])
+    sample = _sample(output, AGREEMENT_PHOTOGRAPHS, SEED + 1, last=seen)
     photographs, same = cluster.run_once(_agreement, sample, head, one, other)
     return {"photographs": photographs, "same": same}
 
@@ -147,16 +148,21 @@ def _agreement(
 def _sample(output: Output, size: int, seed: int, last: frozenset[int] = frozenset()) -> pa.Table:
     """Up to `size` manifest rows drawn by `seed`, those to validate left out; of `last` only where
     there are too few others."""
-    rows = output.manifest.rows
-    drawn = np.random.default_rng(seed).choice(rows, min(rows, 4 * size), replace=False)
     tables: list[pa.Table] = []
-    for row in sorted(drawn, key=lambda row: int(row) in last):
-        table = catalog.read_shard(output.folder, output.manifest, Shard(int(row), 1))
+    for row in sorted(_drawn(output, size, seed), key=lambda row: row in last):
+        table = catalog.read_shard(output.folder, output.manifest, Shard(row, 1))
         if table["split"][0].as_py() != "valid":
             tables.append(table)
         if len(tables) == size:
             break
     return pa.concat_tables(tables)
+
+
+def _drawn(output: Output, size: int, seed: int) -> list[int]:
+    """Four times as many rows as `size`, since some may be left out."""
+    rows = output.manifest.rows
+    drawn = np.random.default_rng(seed).choice(rows, min(rows, 4 * size), replace=False)
+    return [int(row) for row in drawn]
 
 
 def _pixels(sample: pa.Table, spec: BaseSpec) -> np.ndarray:

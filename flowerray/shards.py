@@ -30,7 +30,7 @@ from flowerray.catalog import MANIFEST, Listing, Manifest, Shard
 from flowerray.errors import FlowerrayError
 from flowerray.photographs import Rejected
 from flowerray.settings import InferenceSettings
-from flowerray.storage import Folder
+from flowerray.storage import Folder, unreadable
 
 ERROR: list[tuple[str, pa.DataType]] = [("error", pa.string()), ("error_detail", pa.string())]
 LABELS: pa.Schema = pa.schema(
@@ -113,7 +113,7 @@ def open_output(
         FlowerrayError: it holds something else, or work of another configuration or input.
     """
     folder = Folder.at(settings.out)
-    before = _record_in(folder, kind)
+    before = _record_to_go_on_with(folder, kind)
     if before is not None and settings.overwrite:
         # Until run.json goes, what is left is a smaller output of the same run; then it is none.
         for name in folder.names(".") - {"run.json", "manifest", "tmp"}:
@@ -183,7 +183,8 @@ def recorded_spec(settings: InferenceSettings, kind: str) -> BaseSpec | None:
     Raises:
         FlowerrayError: it holds something else.
     """
-    before = None if settings.overwrite else _record_in(Folder.at(settings.out), kind)
+    folder = Folder.at(settings.out)
+    before = None if settings.overwrite else _record_to_go_on_with(folder, kind)
     return BaseSpec.from_dict(before["config"]["base_spec"]) if before else None
 
 
@@ -206,7 +207,7 @@ def read_output(directory: str, kind: str) -> Output:
         FlowerrayError: `directory` holds none.
     """
     folder = Folder.at(directory)
-    run = _record_in(folder, kind) if folder.exists("run.json") else None
+    run = _record_in(folder, kind)
     if run is None:
         raise FlowerrayError(f"no {kind} in {directory}: give the --out of `{MADE_BY[kind]}`")
     return Output(folder, Manifest.from_dict(run["manifest"]), run)
@@ -219,11 +220,12 @@ def read_any_output(directory: str) -> Output:
         FlowerrayError: `directory` holds neither.
     """
     folder = Folder.at(directory)
-    if not folder.exists("run.json"):
+    run = _record_in(folder)
+    if run is None:
         raise FlowerrayError(
             f"no output in {directory}: give the --out of `flowerray extract` or `flowerray label`"
         )
-    return read_output(directory, _read_record(folder)["kind"])
+    return Output(folder, Manifest.from_dict(run["manifest"]), run)
 
 
 def write_shard(output: Output, shard: Shard, table: pa.Table) -> None:
@@ -324,34 +326,37 @@ def _shard_names(output: Output) -> list[str]:
     return sorted(name for name in output.folder.names("shards") if name.endswith(".parquet"))
 
 
-def _record_in(folder: Folder, kind: str) -> dict[str, Any] | None:
+def _record_to_go_on_with(folder: Folder, kind: str) -> dict[str, Any] | None:
+    """The record in `folder`; None where nothing is that writing there could harm."""
     if folder.is_local and os.path.exists(folder.uri) and not os.path.isdir(folder.uri):
         raise FlowerrayError(f"{folder} is a file: choose another --out")
-    if not folder.exists("run.json"):
-        others = folder.names(".") - {"tmp", "manifest"}
-        if others:
-            raise FlowerrayError(
-                f"{folder} holds something else ({min(others)}): choose an empty or new directory"
-            )
-        return None
-    run = _read_record(folder)
-    if run["kind"] != kind:
-        raise FlowerrayError(f"{folder} holds {run['kind']}, not {kind}: choose another directory")
+    run = _record_in(folder, kind)
+    others = set() if run else folder.names(".") - {"tmp", "manifest"}
+    if others:
+        raise FlowerrayError(
+            f"{folder} holds something else ({min(others)}): choose an empty or new directory"
+        )
     return run
 
 
-def _read_record(folder: Folder) -> dict[str, Any]:
+def _record_in(folder: Folder, kind: str | None = None) -> dict[str, Any] | None:
+    """The record of an output of `kind`, or of any, in `folder`; None where there is none."""
     file = folder.file("run.json")
     try:
         run: dict[str, Any] = json.loads(folder.read("run.json"))
         Manifest.from_dict(run["manifest"])
-        if run["kind"] in MADE_BY and isinstance(run["config"], dict):
-            return run
+        known = run["kind"] in MADE_BY and isinstance(run["config"], dict)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
-        raise FlowerrayError(f"can't read {file}: {error.strerror or error}") from None
+        raise unreadable(folder, error) from None
     except (ValueError, KeyError, TypeError):
-        pass
-    raise FlowerrayError(f"{file} is no record of flowerray's: choose another directory")
+        known = False
+    if not known:
+        raise FlowerrayError(f"{file} is no record of flowerray's: choose another directory")
+    if kind and run["kind"] != kind:
+        raise FlowerrayError(f"{folder} holds {run['kind']}, not {kind}: choose another directory")
+    return run
 
 
 def _check_config(folder: Folder, before: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -103,8 +103,7 @@ class Folder:
         try:
             return self._store.names(self.file(directory))
         except OSError as error:
-            reason = error.strerror or error
-            raise FlowerrayError(f"can't read {self.file(directory)}: {reason}") from None
+            raise unreadable(self.file(directory), error) from None
 
     @property
     def _store(self) -> Store:
@@ -123,7 +122,7 @@ def located(path: str | os.PathLike[str]) -> str:
         if {"", ".", ".."} & set(named.rstrip("/").partition("://")[2].split("/")[1:]):
             raise UsageError(f"{named} has a part that is empty, . or ..: leave it out")
         return named.rstrip("/")
-    expanded = os.path.expanduser(os.fsdecode(stores.local_path(named)))
+    expanded = stores.expanded(named)
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not os.path.isabs(expanded):
         raise UsageError(
             f"{path} is relative, and a Ray job runs in a temporary copy of the directory it "
@@ -166,6 +165,12 @@ def _refusals_told(uri: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise refused(uri, error) from error
+
+
+def unreadable(uri: object, error: Exception, mend: str = "") -> FlowerrayError:
+    """What to raise where `uri` can't be read, by the storage's or Arrow's `error`."""
+    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return FlowerrayError(f"can't read {uri}: {reason}{mend}")
 
 
 def refused(uri: str | os.PathLike[str], error: OSError) -> FlowerrayError:

@@ -33,7 +33,6 @@ from flowerray import (
     scores,
     shards,
     shared_disk,
-    stores,
     tracking,
 )
 from flowerray import weights as pretrained
@@ -84,11 +83,12 @@ def train(settings: TrainSettings) -> TrainSummary:
         output = corrections.with_new_photographs(output, corrected, settings)
     chosen = ("recipe", "epochs", "patience", "class_weights", "seed")
     output.check_whole()
+    rejected = _rejected(output)
     config = {
         "features": [
             output.manifest.fingerprint,
             output.run["config"],
-            *filter(None, [_rejected(output)]),
+            *([rejected] if rejected else []),
         ],
         "corrections": sorted(corrected.items()),
         **{name: getattr(settings, name) for name in chosen},
@@ -112,10 +112,8 @@ def train(settings: TrainSettings) -> TrainSummary:
     ):
         import ray
 
-        if not stores.is_remote(str(output.folder)):
-            shared_disk.check(
-                Path(out.uri) if out.is_local else None, [output.folder.file("run.json")]
-            )
+        features = [output.folder.file("run.json")] if output.folder.is_local else []
+        shared_disk.check(Path(out.uri) if out.is_local else None, features)
         resources = cluster.trainer_resources()
         cluster.say_if_full("train", *resources.values())
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
@@ -160,9 +158,7 @@ def fit_and_save(
 ) -> Iterator[str | tracking.History | tuple[bytes, conversion.Converted]]:
     """The trainer task: yields a line of progress and the history so far after each epoch, leaves
     the classifier, and yields its head as it is and converted where OpenVINO made the features."""
-    stores.use(settings.access)
-    if not resources["num_gpus"]:
-        hardware.hide_gpus()
+    cluster.set_up_worker(settings.access)
     keras = import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         loaded = _load(output, corrected, Path(directory))

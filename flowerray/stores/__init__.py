@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from flowerray.errors import UsageError
-from flowerray.stores.local import LocalStore, local_path, local_uri
+from flowerray.stores.local import LocalStore, expanded, local_path, local_uri
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +24,7 @@ WEB_SCHEMES = ("http", "https")
 __all__ = [
     "Access",
     "Store",
+    "expanded",
     "in_use",
     "is_remote",
     "local_path",

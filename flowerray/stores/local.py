@@ -21,6 +21,11 @@ def local_path(uri: str) -> str | bytes:
     return unquote_to_bytes(uri.removeprefix("file://")) if uri.startswith("file://") else uri
 
 
+def expanded(path: str) -> str:
+    """A local path as users write it: with ``~``, or as a ``file://`` uri."""
+    return os.path.expanduser(os.fsdecode(local_path(path)))
+
+
 def local_uri(path: bytes) -> str:
     """The uri of a local path: itself where it is UTF-8, else what `local_path` undoes."""
     try:
