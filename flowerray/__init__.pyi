@@ -257,7 +257,7 @@ def run(
     base: str = 'vgg16',
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
     precision: Literal['auto', 'float32', 'bfloat16', 'int8'] = 'auto',
-    recipe: Literal['mlp', 'logistic', 'article', 'finetune'] = 'mlp',
+    recipe: Literal['mlp', 'logistic', 'article'] = 'mlp',
     actors: int | None = None,
     weights: str | PathLike[str] = 'imagenet',
     seed: int = 0,
@@ -280,8 +280,8 @@ def run(
             default None): how pixels are prepared [the base's own]
         precision (Literal['auto', 'float32', 'bfloat16', 'int8'], default 'auto'): arithmetic
             of the base
-        recipe (Literal['mlp', 'logistic', 'article', 'finetune'], default 'mlp'): how the head
-            is built and fitted
+        recipe (Literal['mlp', 'logistic', 'article'], default 'mlp'): how the head is built and
+            fitted
         actors (int | None, default None): Ray actors
         weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
         seed (int, default 0): seed of split and training

@@ -81,7 +81,7 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
         pq.write_table(pa.Table.from_pylist(rows, schema), stream, compression="zstd")
     title = f"VGG16, {source}: its own {CLASSES:,} classes, the first {settings.top_k}"
     folder.write("baseline.png", gallery.draw([(r["uri"], _caption(r)) for r in rows], title))
-    folder.remove("tmp")
+    folder.tidy("tmp")
     rejected = Counter(row["error"] for row in rows if row["error"] is not None)
     return BaselineSummary(str(folder), len(rows), dict(rejected.most_common()), rows)
 

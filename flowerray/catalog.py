@@ -23,6 +23,7 @@ from fsspec.utils import glob_translate
 
 from flowerray import stores
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.progress import say
 from flowerray.settings import ExtractSettings
 from flowerray.storage import Folder, unreadable
 from flowerray.stores import expanded, is_remote, local_uri
@@ -140,8 +141,11 @@ def check_apart(images: str, written: str, labelled: bool = False) -> None:
         )
 
 
-def photographs_to_extract(settings: ExtractSettings) -> Iterator[pa.RecordBatch]:
-    """The photographs of a labelled set (or a flat pile), with their labels and split.
+def photographs_to_extract(
+    settings: ExtractSettings, trainable: bool = True
+) -> Iterator[pa.RecordBatch]:
+    """The photographs of a labelled set (or a flat pile), with their labels and split; of one that
+    can't be trained on only unless `trainable` is asked for.
 
     Raises:
         FlowerrayError: nothing is found, or the classes or their split can't be trained on.
@@ -156,7 +160,7 @@ def photographs_to_extract(settings: ExtractSettings) -> Iterator[pa.RecordBatch
     else:
         root = os.path.abspath(expanded(settings.images))
         if os.path.isdir(root):
-            found = _class_folders(root)
+            found = _class_folders(root, trainable)
         else:
             found, root = photographs_to_label(settings.images), os.path.dirname(root)
     if found is None:
@@ -165,7 +169,7 @@ def photographs_to_extract(settings: ExtractSettings) -> Iterator[pa.RecordBatch
     # Drawing a split needs all labels at once: a labelled set is small beside the pile.
     table = pa.Table.from_batches(found, FOUND)
     if table["label"].null_count < len(table):
-        table = _with_split(table, root, settings)
+        table = _with_split(table, root, settings, trainable)
     yield from table.to_batches()
 
 
@@ -264,9 +268,11 @@ def _opened_part(folder: Folder, first_row: int) -> Iterator[pq.ParquetFile]:
 
 def rows_without(folder: Folder, directory: str, uris: pa.ChunkedArray) -> Iterator[pa.RecordBatch]:
     """The photographs listed in `directory` of `folder` whose uri is none of `uris`, as FOUND."""
+    known = uris.cast(pa.large_string())  # plain strings end at 2 GiB in all
     for name in sorted(folder.names(directory)):
         table = pq.read_table(folder.open(f"{directory}/{name}"), columns=FOUND.names)
-        new = table.filter(pc.invert(pc.is_in(table["uri"], value_set=uris)))
+        listed = table["uri"].cast(pa.large_string())
+        new = table.filter(pc.invert(pc.is_in(listed, value_set=known)))
         yield from new.cast(FOUND).to_batches()
 
 
@@ -341,12 +347,12 @@ def _files_below(
 def _walk(
     directory: bytes, label: str | None, split: str | None, above: frozenset[tuple[int, int]]
 ) -> Iterator[pa.RecordBatch]:
-    status = os.stat(directory)
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        return
-    subdirectories, names, sizes = [], _Column(pa.binary()), _Column(pa.int64())
+    subdirectories, names, sizes = [], _Column(pa.large_binary()), _Column(pa.int64())
     try:
+        status = os.stat(directory)
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            return
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.name.startswith(b"."):
@@ -365,7 +371,8 @@ def _walk(
     except OSError:  # its one row is rejected when it is read, with the reason
         yield _batch([local_uri(directory)], [None], label, split)
         return
-    files, file_sizes = names.array(), sizes.array()
+    # Of one chunk each: taking rows of several copies all of them, each time.
+    files, file_sizes = names.array().combine_chunks(), sizes.array().combine_chunks()
     order = pc.sort_indices(files)
     for start in range(0, len(order), ROWS_A_GROUP):
         chosen = order.slice(start, ROWS_A_GROUP)
@@ -391,7 +398,7 @@ class _Column:
         return pa.chunked_array([*self.chunks, pa.array(self.values, self.type)], self.type)
 
 
-def _class_folders(root: str) -> Iterator[pa.RecordBatch] | None:
+def _class_folders(root: str, trainable: bool) -> Iterator[pa.RecordBatch] | None:
     """The photographs of root/CLASS/, or of root/train/CLASS/ and root/valid/CLASS/; None where
     `root` has no folders, and so no classes."""
     top = _subdirectories(root)
@@ -399,11 +406,11 @@ def _class_folders(root: str) -> Iterator[pa.RecordBatch] | None:
         return None
     splits = _splits_in(root, top)
     if splits is None:
-        return _classes_in(root, None)
+        return _classes_in(root, None, trainable)
     return (
         batch
         for folder, split in splits.items()
-        for batch in _classes_in(os.path.join(root, folder), split)
+        for batch in _classes_in(os.path.join(root, folder), split, trainable)
     )
 
 
@@ -419,13 +426,13 @@ def _splits_in(root: str, folders: list[str]) -> dict[str, str] | None:
     return splits or None
 
 
-def _classes_in(root: str, split: str | None) -> Iterator[pa.RecordBatch]:
+def _classes_in(root: str, split: str | None, trainable: bool) -> Iterator[pa.RecordBatch]:
     for name in _subdirectories(root):
         empty = True
         for batch in _files_below(os.path.join(root, name), name, split):
             empty = empty and not len(batch)
             yield batch
-        if empty:
+        if empty and trainable:
             raise FlowerrayError(
                 f"class {name!r} has no photographs in {root}/{name}: add some or remove the folder"
             )
@@ -529,9 +536,9 @@ def _listed_in(path: str) -> Iterator[pa.RecordBatch]:
         raise unreadable(path, error) from None
     try:
         if suffix == ".txt":
-            lines = io.TextIOWrapper(io.BufferedReader(opened), encoding="utf-8")
+            lines = io.TextIOWrapper(io.BufferedReader(opened), encoding="utf-8-sig")
             yield from _batches_of_paths(
-                _absolute(line.rstrip("\n"), folder) for line in lines if line.strip()
+                absolute(line.rstrip("\n"), folder) for line in lines if line.strip()
             )
             return
         if suffix == ".csv":
@@ -579,7 +586,7 @@ def _columns_of(names: list[str], table_path: str) -> list[str]:
 
 def _as_found(batch: pa.RecordBatch, table_path: str, folder: str) -> pa.RecordBatch:
     uri = batch["uri"].cast(pa.string())
-    uris = pa.array([_absolute(u, folder) for u in uri.to_pylist() if u], pa.string())
+    uris = pa.array([absolute(u, folder) for u in uri.to_pylist() if u], pa.string())
     if len(uris) < len(batch):
         raise FlowerrayError(f"{table_path} has a row without a uri: fill or remove it")
     columns = [uris]
@@ -594,7 +601,8 @@ def _as_found(batch: pa.RecordBatch, table_path: str, folder: str) -> pa.RecordB
     return pa.record_batch(columns, FOUND)
 
 
-def _absolute(uri: str, folder: str) -> str:
+def absolute(uri: str, folder: str) -> str:
+    """`uri` as it stands in a list or table of the directory `folder`, from anywhere."""
     return uri if "://" in uri or uri.startswith("/") else f"{folder}/{uri}"
 
 
@@ -610,15 +618,15 @@ def _batches_of_paths(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
         yield _batch(uris, [None] * len(uris))
 
 
-def _with_split(table: pa.Table, root: str, settings: ExtractSettings) -> pa.Table:
+def _with_split(table: pa.Table, root: str, settings: ExtractSettings, trainable: bool) -> pa.Table:
     """`table` with every row's split, less the rows that the numbers per class leave out.
 
     The draw sorts each class by a hash of seed and name relative to `root`: the same anywhere,
-    and a photograph more moves no other one across.
+    and a photograph more moves few others across.
     """
     labels, splits = table["label"].to_pylist(), table["split"].to_pylist()
     classes = sorted({label for label in labels if label is not None})
-    if len(classes) < 2:
+    if trainable and len(classes) < 2:
         raise FlowerrayError(
             f"only one class, {classes[0]!r}, in {settings.images}: two are needed"
         )
@@ -655,12 +663,15 @@ def _with_split(table: pa.Table, root: str, settings: ExtractSettings) -> pa.Tab
                 split[i] = part
             for i in given[part][limit:] if limit is not None else ():
                 split[i] = ""
-            if not given[part]:
+            if trainable and not given[part]:
+                count = "1 photograph" if len(members) == 1 else f"{len(members)} photographs"
                 raise FlowerrayError(
-                    f"class {name!r} has {len(members)} photographs and none of them to {part}: "
-                    "add some"
+                    f"class {name!r} has {count} and none of them to {part}: add some"
                 )
     keep = split != ""
+    unlabelled = sum(label is None and not s for label, s in zip(labels, splits, strict=True))
+    if unlabelled:
+        say(f"{settings.images}: {unlabelled} rows without a label are left out")
     table = table.set_column(2, FOUND.field("split"), pa.array(list(split), pa.string()))
     return table.filter(pa.array(keep))
 

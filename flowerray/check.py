@@ -151,7 +151,8 @@ def _open(settings: CheckSettings) -> _Labelled:
     try:
         Folder.at(settings.source).read("run.json")
     except OSError:  # what can't be read as an output may still be photographs
-        batches = catalog.photographs_to_extract(ExtractSettings(images=settings.source, out=""))
+        images = ExtractSettings(images=settings.source, out="")
+        batches = catalog.photographs_to_extract(images, trainable=False)
         found = pa.Table.from_batches(batches, catalog.FOUND)
         return _labelled(found, [None] * len(found), base_named("vgg16").input_size)
     output = shards.read_output(settings.source, "features")

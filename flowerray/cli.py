@@ -251,8 +251,8 @@ def _doctor_text(done: Any) -> str:
     for node in done.nodes:
         able = [name for name in ("bfloat16", "int8", "openvino") if node[name]]
         lines += [
-            f"{node['address']}: {node['processor']}, {node['ray_cpus']} CPUs and "
-            f"{node['ray_gpus']} GPUs for Ray, {node['memory_bytes'] / 2**30:.0f} GiB",
+            f"{node['address']}: {node['processor']}, {node['ray_cpus']} CPUs, "
+            f"{node['ray_gpus']} GPUs and {node['ray_memory_bytes'] / 2**30:.0f} GiB for Ray",
             f"  has {', '.join([*able, *node['gpus']]) or 'float32 alone'}",
         ]
     lines.append(f"weights cached here: {', '.join(done.weights) or 'none'}")

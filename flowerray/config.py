@@ -30,7 +30,7 @@ def read(path: str, command: str, *parts: type[Settings]) -> dict[str, Any]:
             f"can't read {path}: {error.strerror}; `flowerray config {command} > FILE` writes a "
             "file with every option"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # no UTF-8, or a date that no calendar has
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else path
         raise UsageError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from None

@@ -5,10 +5,12 @@ An empty label says that the photograph is none of the classes.
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pyarrow.csv
 
-from flowerray import catalog, shards, storage
+from flowerray import catalog, shards, storage, stores
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.extract import extract_listed
@@ -19,7 +21,8 @@ Corrections = dict[str, str | None]  # uri: label, None for none of the classes
 
 
 def read(path: str, key: str = "uri") -> Corrections:
-    """The labels in the CSV at `path` by its column `key`; of several for one the last holds.
+    """The labels in the CSV at `path` by its column `key`; of several for one the last holds. A
+    relative uri counts from the CSV's directory, as in a list of photographs.
 
     Raises:
         FlowerrayError: there is no such file, or it has other columns.
@@ -29,7 +32,7 @@ def read(path: str, key: str = "uri") -> Corrections:
     try:
         data = pa.BufferReader(storage.read(path))
         table = pa.csv.read_csv(data, parse_options=lines, convert_options=texts)
-        rows = zip(table[key].to_pylist(), table["label"].to_pylist(), strict=True)
+        rows = list(zip(table[key].to_pylist(), table["label"].to_pylist(), strict=True))
     except OSError as error:
         reason = error.strerror or error
         raise FlowerrayError(
@@ -37,6 +40,9 @@ def read(path: str, key: str = "uri") -> Corrections:
         ) from None
     except (KeyError, pa.ArrowInvalid) as error:
         raise FlowerrayError(f"{path} is no CSV with columns {key} and label: {error}") from None
+    if key == "uri":
+        at = path if stores.is_remote(path) else os.path.abspath(stores.expanded(path))
+        rows = [(catalog.absolute(uri, os.path.dirname(at)), label) for uri, label in rows]
     return {name: label or None for name, label in rows}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowerray import cluster, hardware, precision, weights
+from flowerray.cluster import Node
 from flowerray.hardware import Hardware
 from flowerray.settings import ClusterSettings, PlanSettings
 
@@ -50,18 +51,21 @@ def diagnose(settings: ClusterSettings) -> Diagnosis:
     with cluster.connection(settings.address):
         found = cluster.on_each_node(hardware.here)
     nodes = [
-        {"address": node.address, "ray_cpus": node.cpus, "ray_gpus": node.gpus}
-        | dataclasses.asdict(machine)
+        dataclasses.asdict(machine)
+        | {"address": node.address, "ray_cpus": node.cpus, "ray_gpus": node.gpus}
+        | {"ray_memory_bytes": node.memory_bytes}
         for node, machine in found.items()
     ]
     cached = [entry["base"] for entry in weights.in_cache()]
     limits = [
-        f"{node.address}: {limit}" for node, machine in found.items() for limit in _limits(machine)
+        f"{node.address}: {limit}"
+        for node, machine in found.items()
+        for limit in _limits(node, machine)
     ]
     return Diagnosis(nodes, cached, limits)
 
 
-def _limits(machine: Hardware) -> list[str]:
+def _limits(node: Node, machine: Hardware) -> list[str]:
     limits = []
     if not machine.gpus:
         if not machine.bfloat16:
@@ -71,6 +75,6 @@ def _limits(machine: Hardware) -> list[str]:
                 "no OpenVINO: pip install 'flowerray[openvino]' for int8, sooner starts and less "
                 "memory (docs/benchmarks.md says how much)"
             )
-    if machine.memory_bytes < machine.cpus * cluster.ACTOR_BYTES and not machine.gpus:
-        limits.append("less than 2 GiB of memory a CPU: fewer actors of more threads each")
+    if node.memory_bytes < node.cpus * cluster.ACTOR_BYTES and not machine.gpus:
+        limits.append("less than 2 GiB of Ray's memory a CPU: fewer actors of more threads each")
     return limits

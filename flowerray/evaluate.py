@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -51,10 +50,10 @@ def evaluate(labels: str, truth: str) -> dict[str, Any]:
 
 def _truth_of(uris: list[str], path: str) -> list[str | None]:
     truth = corrections.read(path, "file")
-    depth = Counter(file.count("/") for file in truth)
+    depths = sorted({file.count("/") for file in truth}, reverse=True)  # the most of a path counts
     found: list[str | None] = []
     for uri in uris:
         parts = uri.split("/")
-        ends = ("/".join(parts[-(slashes + 1) :]) for slashes in depth)
+        ends = ("/".join(parts[-(slashes + 1) :]) for slashes in depths)
         found.append(next((truth[end] for end in ends if end in truth), None))
     return found

@@ -73,7 +73,9 @@ def extract_listed(settings: ExtractSettings, found: Iterable[pa.RecordBatch]) -
             config["augment"] = settings.augment
         output = shards.open_output(settings, "features", config, found)
         with cluster.connection(settings.address) if output.to_do() else nullcontext():
-            output, spec, model = precision.with_model(output, spec, weights, output.folder)
+            output, spec, model = precision.with_model(
+                output, spec, weights, settings.limits, output.folder
+            )
             work = FeatureWork(spec, settings.augment == "mirror")
             timing = inference.run(output, work, model, settings, "extract")
     return ExtractSummary(

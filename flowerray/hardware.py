@@ -19,7 +19,6 @@ class Hardware:
 
     processor: str
     cpus: int
-    memory_bytes: int
     bfloat16: bool
     int8: bool
     gpus: tuple[str, ...]
@@ -33,7 +32,6 @@ def here() -> Hardware:
     return Hardware(
         processor=info.get("model name") or platform.processor() or platform.machine(),
         cpus=available_cpus(),
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         bfloat16=bool(flags & {"avx512_bf16", "amx_bf16"}),
         int8=bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8"}),
         gpus=_gpus(),

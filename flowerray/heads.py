@@ -64,7 +64,7 @@ MLP_BATCH, MLP_STEPS, MLP_EPOCHS = 64, 400, 15  # at least so many steps, and so
 
 def logistic(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
     """Multinomial logistic regression on the embedding. Convex: the same features give the same
-    head whatever the seed."""
+    labels whatever the seed, which draws the folds of calibration and the centres of novelty."""
     if before is None:
         yield _on_embedding(data, seed, _fit_logistic)
 
@@ -165,9 +165,13 @@ def folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarra
     rows, always = np.flatnonzero(~alone), np.flatnonzero(alone)
     if not len(rows):
         return
-    least = int(np.unique(labels[rows], return_counts=True)[1].min())
-    splitter = StratifiedKFold(min(FOLDS, least), shuffle=True, random_state=seed)
-    for train, held in splitter.split(np.zeros(len(rows)), labels[rows]):
+    # A class smaller than that has none in some folds, and at least one in what is fitted on.
+    most = int(np.bincount(labels[rows]).max())
+    splitter = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        split = list(splitter.split(np.zeros(len(rows)), labels[rows]))
+    for train, held in split:
         yield np.concatenate([rows[train], always]), rows[held]
 
 
@@ -421,7 +425,9 @@ def _seed_dropout(model: Any, seed: int, epoch: int) -> None:
     for layer in model.layers:
         if hasattr(layer, "seed_generator"):
             # The second word counts steps; a million an epoch keeps epochs apart.
-            layer.seed_generator.state.assign(np.array([seed, epoch * 1_000_000], np.uint32))
+            layer.seed_generator.state.assign(
+                np.array([seed, epoch * 1_000_000 % 2**32], np.uint32)
+            )
 
 
 def _batches(

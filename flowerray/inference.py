@@ -27,7 +27,7 @@ from flowerray.catalog import Shard
 from flowerray.cluster import Plan
 from flowerray.isolated import IsolatedReader
 from flowerray.metrics import ActorMetrics, RunMetrics
-from flowerray.photographs import Limits, Rejected
+from flowerray.photographs import Rejected
 from flowerray.progress import Progress
 from flowerray.settings import InferenceSettings
 from flowerray.shards import Output
@@ -92,8 +92,7 @@ def run(
                     metrics.add(report["photographs"], rejected)
                     computed += report["computed"]
                     redone += report["redone"]
-        output.folder.remove("tmp")
-        output.folder.remove("attempts")
+        output.folder.tidy("tmp", "attempts")
     return Timing(computed, redone, *progress.finish(), actors)
 
 
@@ -233,7 +232,7 @@ class ShardActor:
         if output.folder.is_local:
             shared_disk.check_here(Path(output.folder.uri))
         self.output, self.work = output, work
-        self.limits = Limits(int(settings.max_megabytes * 1e6), int(settings.max_megapixels * 1e6))
+        self.limits = settings.limits
         group = plan.group_of_this_actor()
         self.batch_size = group.batch_size
         self.ahead = 2 * group.batch_size + group.threads
@@ -320,7 +319,7 @@ class ShardActor:
 
     def _unmark(self, shard: Shard) -> None:
         for step in ("tried", "computing"):
-            self.output.folder.remove(f"attempts/{_mark_of(shard, step)}")
+            self.output.folder.tidy(f"attempts/{_mark_of(shard, step)}")
 
     def _decoded_ahead(self, work: dict[Shard, ShardWork]) -> Iterator[Outcome]:
         """Every row's pixels or rejection, in order, with a few batches always in the making."""

@@ -30,8 +30,8 @@ class IsolatedReader:
         if self._pool is None:
             spawn = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, spawn, _prepare, (stores.in_use(),))
-        pending = self._pool.submit(photographs.read_and_decode, uri, size, spec, limits)
         try:
+            pending = self._pool.submit(photographs.read_and_decode, uri, size, spec, limits)
             return pending.result(SECONDS_A_PHOTOGRAPH)
         except BrokenProcessPool:
             self.close()

@@ -93,7 +93,8 @@ def label(settings: LabelSettings) -> LabelSummary:
             output, spec, model = _model(trained, output, spec, weights, settings)
             work = LabelWork(trained, spec, top_k, accept)
             if to_do:
-                output.folder.remove(REVIEW)  # or a kill before the new one would leave it
+                for name in (REVIEW, *(f"labels.{ending}" for ending in TABLE_WRITERS)):
+                    output.folder.remove(name)  # or a kill before the new one would leave it
             timing = inference.run(output, work, model, settings, "label")
     if accept.thresholds is not None and not output.folder.exists(REVIEW):
         _write_review(output)
@@ -101,7 +102,7 @@ def label(settings: LabelSettings) -> LabelSummary:
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
         output = shards.with_record(output, timing=last)
-    output.folder.remove("tmp")
+    output.folder.tidy("tmp")
     if settings.format != "parquet":
         with output.folder.create(f"labels.{settings.format}") as stream:
             TABLE_WRITERS[settings.format](shards.iter_shards(output), stream)
@@ -154,18 +155,18 @@ def _model(
 ) -> tuple[Output, BaseSpec, list[np.ndarray]]:
     """What the actors compute with; at another precision than the classifier's own, with the
     measured agreement of the labels in the output's record."""
-    beside = Folder.at(settings.classifier)
+    beside, limits, head = Folder.at(settings.classifier), settings.limits, trained.head
     own = _asked_of(trained, replace(settings, precision=None, engine="auto"))
     own = precision.settled(own, None, settings.device)
     if spec.precision == own.precision:
-        output, spec, model = precision.with_model(output, spec, weights, beside, trained.head)
+        output, spec, model = precision.with_model(output, spec, weights, limits, beside, head)
     else:
         output, spec, model = precision.with_model(
-            output, spec, weights, output.folder, trained.head
+            output, spec, weights, limits, output.folder, head
         )
         if output.to_do() and "agreement" not in output.run:
-            _, _, owns = precision.with_model(output, own, weights, beside, trained.head)
-            agreed = precision.agreement(output, trained.head, (own, owns), (spec, model))
+            _, _, owns = precision.with_model(output, own, weights, limits, beside, head)
+            agreed = precision.agreement(output, limits, head, (own, owns), (spec, model))
             output = shards.with_record(output, agreement=agreed)
             say(
                 f"label: {spec.precision} gives the label of the classifier's {own.precision} for "
@@ -263,10 +264,18 @@ def _write_review(output: Output) -> None:
         for table in shards.iter_shards(output, columns)
     )
     table = pa.concat_tables(tables)
+    # Sorting takes whole columns, and Arrow's plain strings end at 2 GiB.
+    table = table.set_column(1, "uri", table["uri"].cast(pa.large_string()))
     table = table.sort_by([("confidence", "ascending"), ("image_id", "ascending")])
     reason = pc.if_else(pc.greater(table["novelty"], 1), "novel", "unsure")
-    with output.folder.create(REVIEW) as stream:
-        pq.write_table(table.append_column("reason", reason), stream, compression="zstd")
+    table = table.append_column("reason", reason)
+    schema = table.schema.set(1, pa.field("uri", pa.string())).remove_metadata()
+    with (
+        output.folder.create(REVIEW) as stream,
+        pq.ParquetWriter(stream, schema, compression="zstd") as writer,
+    ):
+        for batch in table.to_batches(catalog.ROWS_A_GROUP):
+            writer.write_table(pa.Table.from_batches([batch]).cast(schema))
 
 
 def _draw_gallery(output: Output, path: str) -> None:

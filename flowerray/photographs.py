@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from flowerray import stores
 from flowerray.bases import BaseSpec
-from flowerray.errors import UsageError
+from flowerray.errors import FlowerrayError
 
 # How `decode` resizes, as the base spec names it. "bilinear-dct": a JPEG is decoded at the smallest
 # eighth of its scale that still has enough pixels each way (libjpeg's scaled DCT), then resized
@@ -31,7 +31,7 @@ REASONS = {
     "not_an_image": "the content is no image format that Pillow knows",
     "truncated": "the image ends before it is complete",
     "corrupt": "the image's data is broken",
-    "crashed": "reading it took its process down, or took for ever",
+    "crashed": "reading it took its process down",
 }
 
 
@@ -78,7 +78,7 @@ def read(uri: str, listed_size: int | None, limits: Limits) -> bytes:
         data = stores.source_at(uri).read(uri, limits.max_bytes)
     except FileNotFoundError:
         raise Rejected("missing", "not found") from None
-    except (OSError, ValueError, UsageError, pa.ArrowException) as error:
+    except (OSError, ValueError, FlowerrayError, pa.ArrowException) as error:
         if getattr(error, "errno", None) == errno.EFBIG:
             raise Rejected("too_large", "--max-megabytes is the limit") from None
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]

@@ -14,11 +14,12 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from flowerray import catalog, cluster, conversion, hardware, photographs, shards
+from flowerray import catalog, cluster, conversion, hardware, shards
 from flowerray.bases import BaseSpec, base_named
 from flowerray.catalog import Shard
 from flowerray.engines import open_engine, openvino
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.isolated import IsolatedReader
 from flowerray.photographs import Limits, Rejected
 from flowerray.progress import say
 from flowerray.shards import Output
@@ -83,7 +84,12 @@ def fastest(device: str) -> tuple[str, str]:
 
 
 def with_model(
-    output: Output, spec: BaseSpec, weights: Weights, kept_in: Folder, head: bytes | None = None
+    output: Output,
+    spec: BaseSpec,
+    weights: Weights,
+    limits: Limits,
+    kept_in: Folder,
+    head: bytes | None = None,
 ) -> tuple[Output, BaseSpec, list[np.ndarray]]:
     """What the actors open their engine with: the weights, or what OpenVINO made of them.
 
@@ -100,7 +106,7 @@ def with_model(
     elif spec.precision == "int8":
         sample = _sample(output, CALIBRATION_PHOTOGRAPHS, SEED)
         say(f"int8: calibrating on {len(sample)} of the photographs")
-        base = cluster.run_once(_quantised, spec, weights.arrays, sample)
+        base = cluster.run_once(_quantised, spec, weights.arrays, sample, limits)
         output.folder.write(QUANTISED, conversion.pack(base))
         spec = replace(spec, calibration=_sha256(base))
         output = shards.with_base_spec(output, spec)
@@ -111,6 +117,7 @@ def with_model(
 
 def agreement(
     output: Output,
+    limits: Limits,
     head: bytes,
     one: tuple[BaseSpec, list[np.ndarray]],
     other: tuple[BaseSpec, list[np.ndarray]],
@@ -120,23 +127,26 @@ def agreement(
     # A pile has nothing to validate with, so the first rows drawn are those calibrated on.
     seen = frozenset(_drawn(output, CALIBRATION_PHOTOGRAPHS, SEED)[:CALIBRATION_PHOTOGRAPHS])
     sample = _sample(output, AGREEMENT_PHOTOGRAPHS, SEED + 1, last=seen)
-    photographs, same = cluster.run_once(_agreement, sample, head, one, other)
+    photographs, same = cluster.run_once(_agreement, sample, limits, head, one, other)
     return {"photographs": photographs, "same": same}
 
 
-def _quantised(spec: BaseSpec, weights: list[np.ndarray], sample: pa.Table) -> list[np.ndarray]:
+def _quantised(
+    spec: BaseSpec, weights: list[np.ndarray], sample: pa.Table, limits: Limits
+) -> list[np.ndarray]:
     """A task: the base, converted and quantised."""
-    return openvino.convert(spec, weights, _pixels(sample, spec))
+    return openvino.convert(spec, weights, _pixels(sample, spec, limits))
 
 
 def _agreement(
     sample: pa.Table,
+    limits: Limits,
     head: bytes,
     one: tuple[BaseSpec, list[np.ndarray]],
     other: tuple[BaseSpec, list[np.ndarray]],
 ) -> tuple[int, int]:
     """A task: how many photographs of the sample can be read, and how many get the same label."""
-    pixels = _pixels(sample, one[0])
+    pixels = _pixels(sample, one[0], limits)
     labels = []
     for spec, model in (one, other):
         engine = open_engine(spec, model, cluster.task_cpus(), head)
@@ -165,10 +175,10 @@ def _drawn(output: Output, size: int, seed: int) -> list[int]:
     return [int(row) for row in drawn]
 
 
-def _pixels(sample: pa.Table, spec: BaseSpec) -> np.ndarray:
-    decoded = [
-        photographs.read_and_decode(uri, None, spec, Limits()) for uri in sample["uri"].to_pylist()
-    ]
+def _pixels(sample: pa.Table, spec: BaseSpec, limits: Limits) -> np.ndarray:
+    reader = IsolatedReader()  # one that kills its decoder must not end the task, each time
+    decoded = [reader(uri, None, spec, limits) for uri in sample["uri"].to_pylist()]
+    reader.close()
     readable = [pixels for pixels in decoded if not isinstance(pixels, Rejected)]
     if not readable:
         raise FlowerrayError(f"none of {len(sample)} photographs of the sample can be read")

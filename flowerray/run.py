@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flowerray import catalog, cluster
+from flowerray import catalog, cluster, corrections
 from flowerray.evaluate import evaluate
 from flowerray.extract import ExtractSummary, extract
 from flowerray.label import LabelSummary, label
@@ -42,6 +42,10 @@ def run(settings: RunSettings) -> RunSummary:
     }
     catalog.check_apart(settings.images, settings.out, labelled=True)
     catalog.check_apart(settings.pile, settings.out)
+    # What the last steps take is looked at before the first.
+    next(catalog.photographs_to_label(settings.pile))
+    if settings.truth not in (None, "folders"):
+        corrections.read(settings.truth, "file")
     with cluster.connection(settings.address):
         extracted = extract(
             ExtractSettings(

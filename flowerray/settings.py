@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from flowerray.errors import UsageError
 
 if TYPE_CHECKING:
+    from flowerray.photographs import Limits
     from flowerray.stores import Access
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
@@ -235,6 +236,13 @@ class InferenceSettings(PlanSettings, StorageSettings):
         if sum((self.append, self.overwrite, self.retry_rejected)) > 1:
             raise UsageError("give one of --append, --overwrite and --retry-rejected")
 
+    @property
+    def limits(self) -> Limits:
+        """The last two, as ``flowerray.photographs`` takes them."""
+        from flowerray.photographs import Limits
+
+        return Limits(int(self.max_megabytes * 1e6), int(self.max_megapixels * 1e6))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings(InferenceSettings):
@@ -416,7 +424,8 @@ class RunSettings(ClusterSettings, StorageSettings):
         choices=PREPARATIONS,
     )
     precision: str = option("arithmetic of the base", "auto", choices=("auto", *PRECISIONS))
-    recipe: str = option("how the head is built and fitted", "mlp", choices=RECIPES)
+    # Not finetune: it wants features of an earlier layer.
+    recipe: str = option("how the head is built and fitted", "mlp", choices=RECIPES[:3])
     actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
     weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
     seed: int = option("seed of split and training", 0, minimum=0, maximum=MOST_SEED, metavar="N")

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -115,11 +116,11 @@ def open_output(
     folder = Folder.at(settings.out)
     before = _record_to_go_on_with(folder, kind)
     if before is not None and settings.overwrite:
-        # Until run.json goes, what is left is a smaller output of the same run; then it is none.
-        for name in folder.names(".") - {"run.json", "manifest", "tmp"}:
-            folder.remove(name)
-        folder.remove("run.json")
-        folder.remove(".")
+        photographs = iter(photographs)
+        # Raises where there are none: then nothing is deleted.
+        first = next(batch for batch in photographs if len(batch))
+        photographs = chain([first], photographs)
+        _delete(folder)
         before = None
     if before is not None:
         _check_config(folder, before, config)
@@ -142,7 +143,7 @@ def open_output(
         raise
     finally:
         if before is not None:
-            folder.remove(listed)
+            folder.tidy(listed)
     run = {
         "kind": kind,
         "flowerray_version": flowerray.__version__,  # which every shard of the output names
@@ -153,6 +154,18 @@ def open_output(
     if run != before:
         folder.write("run.json", json.dumps(run, indent=2).encode())
     return Output(folder, manifest, run)
+
+
+def _delete(folder: Folder) -> None:
+    """Remove an output. Until run.json goes, what is left is a smaller one of the same run; then it
+    is none."""
+    for name in sorted(folder.names(".") - {"run.json", "manifest", "tmp"}):
+        folder.remove(name)
+    left = folder.names("shards")
+    if left:
+        raise FlowerrayError(f"can't delete {folder.file('shards')}: see that it may be written to")
+    for name in ("run.json", "manifest", "tmp"):
+        folder.remove(name)
 
 
 def _appended(
@@ -374,8 +387,7 @@ def _check_config(folder: Folder, before: Mapping[str, Any], config: Mapping[str
 
 def _leave_nothing(folder: Folder) -> None:
     """Leave nothing behind where nothing could be set up."""
-    folder.remove("manifest")
-    folder.remove("tmp")
+    folder.tidy("manifest", "tmp")
     if folder.is_local:
         with suppress(OSError):  # not empty, or not there
             os.rmdir(folder.uri)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -91,8 +91,19 @@ class Folder:
         return base in self.names(directory or ".")
 
     def remove(self, name: str) -> None:
-        """Remove `name`, a file or a directory with all in it, if it is there."""
-        self._store.delete(self.file(name))
+        """Remove `name`, a file or a directory with all in it, if it is there.
+
+        Raises:
+            FlowerrayError: the storage refuses.
+        """
+        with _refusals_told(self.file(name)):
+            self._store.delete(self.file(name))
+
+    def tidy(self, *names: str) -> None:
+        """Remove `names` where the storage lets us; what is left of them does no harm."""
+        for name in names:
+            with suppress(FlowerrayError):
+                self.remove(name)
 
     def names(self, directory: str) -> set[str]:
         """The names of the committed files in `directory`; empty where it is not there.

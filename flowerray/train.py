@@ -39,7 +39,7 @@ from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec, fingerprint_of
 from flowerray.catalog import Shard
 from flowerray.engines import openvino
-from flowerray.engines.keras import import_keras, layers_after, open_head
+from flowerray.engines.keras import check_layers_left, import_keras, layers_after, open_head
 from flowerray.errors import FlowerrayError
 from flowerray.precision import QUANTISED
 from flowerray.progress import say
@@ -93,19 +93,18 @@ def train(settings: TrainSettings) -> TrainSummary:
         "corrections": sorted(corrected.items()),
         **{name: getattr(settings, name) for name in chosen},
     }
-    if settings.overwrite and out.exists("classifier.json"):
-        out.remove("classifier.json")  # first: without it, what is left is no classifier
-        out.remove(".")
     spec, fingerprint = output.run["config"]["base_spec"], fingerprint_of(config)
-    if _is_done(out, config):
+    anew = settings.overwrite and out.exists("classifier.json")
+    if not anew and _is_done(out, config):
         say(f"{out} is trained on these features with these settings already")
         with tracking.started(settings, spec, fingerprint, going_on=True) as trackers:
             trackers.finished()
         return summary_of(str(out))
     weights = None
     if settings.recipe == "finetune":
+        check_layers_left(BaseSpec.from_dict(spec))
         weights = pretrained.checked(BaseSpec.from_dict(spec), settings.weights, say).arrays
-    begun = bool(_Checkpoint(out, fingerprint).history())
+    begun = not anew and bool(_Checkpoint(out, fingerprint).history())
     with (
         tracking.started(settings, spec, fingerprint, going_on=begun) as trackers,
         cluster.connection(settings.address),
@@ -173,7 +172,11 @@ def fit_and_save(
             f"train: {len(data.labels):,} photographs to train on, {len(data.valid_labels):,} to "
             f"validate, {data.classes} classes"
         )
-        checkpoint = _Checkpoint(Folder.at(settings.out), fingerprint_of(config))
+        out = Folder.at(settings.out)
+        if settings.overwrite and out.exists("classifier.json"):  # now that there will be another
+            for part in ("classifier.json", *sorted(PARTS)):
+                out.remove(part)
+        checkpoint = _Checkpoint(out, fingerprint_of(config))
         started, history, before = time.perf_counter(), *checkpoint.load()
         if before is not None:
             yield f"train: going on after epoch {before.epochs}"
@@ -304,7 +307,7 @@ class _Checkpoint:
         self.out.write("checkpoint/progress.json", json.dumps(progress).encode())
         for epoch in range(1, len(history)):
             if epoch != _best(history):
-                self.out.remove(f"checkpoint/{epoch}.keras")
+                self.out.tidy(f"checkpoint/{epoch}.keras")
 
 
 @dataclass(frozen=True)
@@ -475,8 +478,7 @@ def _save(
     title = f"{len(mistakes)} errors of {len(truth)}, most confident first"
     out.write("errors.png", gallery.draw(captions, title))
     out.write("classifier.json", json.dumps(about, indent=2).encode())
-    out.remove("checkpoint")
-    out.remove("tmp")
+    out.tidy("checkpoint", "tmp")
 
 
 def _evidence(loaded: _Loaded, fitted: Fitted) -> pa.Table:

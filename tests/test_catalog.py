@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,7 +82,7 @@ def test_a_flat_pile_has_neither_label_nor_split(tmp_path):
     [
         ({"rose": 3}, "only one class"),
         ({"rose": 3, "tulip": 0}, "'tulip' has no photographs"),
-        ({"rose": 3, "tulip": 1}, "'tulip' has 1 photographs and none of them to valid"),
+        ({"rose": 3, "tulip": 1}, "'tulip' has 1 photograph and none of them to valid"),
         ({"train__rose": 2, "train__tulip": 2}, "not both train/ and valid/"),
         ({"train__rose": 2, "train__tulip": 2, "valid__rose": 1}, "'tulip'.*none of them to valid"),
         ({}, "no photographs found"),
@@ -110,8 +111,26 @@ def test_lists_tables_and_globs(tmp_path):
     assert uris(tmp_path / "list.txt") == expected
     assert uris(tmp_path / "table.csv") == uris(tmp_path / "table.parquet") == expected
     assert uris(root / "**" / "*.jpg") == uris(root) == expected
+    (tmp_path / "list.txt").write_text("\n".join(names), encoding="utf-8-sig")  # as Notepad does
+    assert uris(tmp_path / "list.txt") == expected
     split = counted(extracted(tmp_path / "table.csv", valid_per_class=1))
     assert split[("rose", "valid")] == split[("tulip", "valid")] == 1
+
+
+def test_rows_without_a_label_are_left_out_and_counted(tmp_path, capsys):
+    rows = [*((f"{i}.jpg", "ab"[i % 2]) for i in range(8)), ("8.jpg", ""), ("9.jpg", "")]
+    (tmp_path / "t.csv").write_text("uri,label\n" + "".join(f"{u},{n}\n" for u, n in rows))
+    assert len(extracted(tmp_path / "t.csv")) == 8
+    assert "2 rows without a label are left out" in capsys.readouterr().err
+
+
+def test_a_directory_that_goes_while_listing_is_a_row(tmp_path, monkeypatch):
+    root = tree(tmp_path, a=2, b=2)
+    listed = catalog.photographs_to_label(str(root))
+    first = next(listed)
+    shutil.rmtree(root / "b")
+    rest = [batch["uri"].to_pylist() for batch in listed]
+    assert len(first) == 2 and rest == [[str(root / "b")]]
 
 
 def test_a_table_of_anothers_making(tmp_path):

@@ -134,6 +134,14 @@ def test_uneven_classes(labelled):
     assert not found(labelled, max_imbalance=5, min_photographs=2)[1]["imbalance"]
 
 
+def test_a_set_that_can_not_be_trained_on_is_checked(labelled):
+    for name in sorted(labelled.glob("tulip/*"))[1:]:
+        name.unlink()
+    (labelled / "empty").mkdir()
+    _, by_check = found(labelled, min_photographs=5)
+    assert [f.label for f in by_check["few_photographs"]] == ["tulip"]
+
+
 def test_features_are_checked_where_the_files_are_gone(labelled, local_ray, tmp_path):
     shutil.copy(labelled / "rose" / "rose-0001.jpg", labelled / "rose" / "copy.jpg")
     (labelled / "rose" / "empty.jpg").write_bytes(b"")

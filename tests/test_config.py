@@ -82,6 +82,7 @@ def test_what_the_file_lacks_is_asked_for(job, capsys):
         ("top_k: true", "top_k is True; it must be a whole number"),
         ("top-k: 0", "top-k is 0; it must be at least 1"),
         ("append: yes please", "append is 'yes please'; it must be true or false"),
+        ("out: 2026-13-01", "not YAML: month must be in 1..12"),
         ("out: 2024", "out is 2024; it must be text (in quotes)"),
         ("device: null", "device is None; it must be text"),
         ("format: xml", "format is 'xml'; choose one of parquet, csv, jsonl"),

@@ -44,14 +44,13 @@ def labelled(fast, pile, tmp_path):
     """Label the pile again, with other options; returns the summary."""
 
     def run(**options):
-        settings = LabelSettings(
-            images=str(pile),
-            classifier=str(fast / "classifier"),
-            out=str(tmp_path / "labels"),
-            shard_size=4,
-            **options,
-        )
-        return label(settings)
+        given = {
+            "images": str(pile),
+            "classifier": str(fast / "classifier"),
+            "out": str(tmp_path / "labels"),
+            "shard_size": 4,
+        }
+        return label(LabelSettings(**given | options))
 
     return run
 
@@ -159,6 +158,9 @@ def test_overwrite_starts_anew(labelled, tmp_path):
     labelled()
     with pytest.raises(FlowerrayError, match=r"top_k.*--overwrite"):
         labelled(top_k=1)
+    with pytest.raises(FlowerrayError, match="no photographs at pyle"):
+        labelled(top_k=1, overwrite=True, images="pyle")
+    assert verify(str(tmp_path / "labels")).whole  # it stays while nothing can take its place
     assert labelled(top_k=1, overwrite=True).computed == 34
     assert len(next(r for r in rows_of(tmp_path / "labels") if r["top_k"])["top_k"]) == 1
 
@@ -187,6 +189,21 @@ def test_an_overwriting_that_is_killed_goes_on(labelled, tmp_path, monkeypatch):
     assert left == {"shards": True}
     (tmp_path / "labels" / "shards" / "000000000004.parquet").unlink()  # as one that came further
     assert labelled(top_k=1, overwrite=True).computed == 34
+
+
+def test_a_link_to_the_output_stays(labelled, tmp_path):
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "labels").symlink_to(tmp_path / "large disk")
+    labelled()
+    assert labelled(top_k=1, overwrite=True).computed == 34
+    assert (tmp_path / "large disk" / "run.json").exists() and (tmp_path / "labels").is_symlink()
+
+
+def test_a_file_of_all_labels_is_never_older_than_they(labelled, tmp_path):
+    labelled(format="csv")
+    next((tmp_path / "labels" / "shards").iterdir()).unlink()
+    labelled()
+    assert not (tmp_path / "labels" / "labels.csv").exists()
 
 
 def test_verify_names_what_is_wrong(labelled, tmp_path, command):

@@ -11,6 +11,7 @@ from flowerray.evaluate import evaluate
 from flowerray.extract import extract
 from flowerray.label import label
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
+from flowerray.shards import read_output, read_table
 from flowerray.train import train
 
 
@@ -95,6 +96,16 @@ def test_the_labels_are_right(sample, labels):
     scores = evaluate(str(labels[1]), str(sample.truth))
     assert scores["photographs"] == 30 and scores["without_label"] == 4
     assert scores["accuracy"] >= 0.9
+
+
+def test_the_whole_path_counts_before_its_end(labels, tmp_path):
+    uris = read_table(read_output(str(labels[1]), "labels"), ["uri", "label"]).to_pylist()
+    row = next(row for row in uris if row["label"])
+    folder, name = row["uri"].rsplit("/", 2)[1:]
+    lines = f"{name},wrong\n{folder}/{name},{row['label']}\n"
+    (tmp_path / "truth.csv").write_text(f"file,label\n{lines}")
+    scores = evaluate(str(labels[1]), str(tmp_path / "truth.csv"))
+    assert (scores["photographs"], scores["accuracy"]) == (1, 1.0)
 
 
 def test_labelling_the_labelled_folder_is_scored_by_its_folders(sample, classifier, tmp_path):

@@ -11,6 +11,7 @@ from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.extract import extract
 from flowerray.label import label
+from flowerray.photographs import Limits
 from flowerray.precision import QUANTISED, settled
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
 from flowerray.shards import Output, read_output, read_table
@@ -122,7 +123,9 @@ def test_agreement_is_of_the_classes_alone_and_of_photographs_not_calibrated_on(
 
     # Of a novel photograph, whose last number is the largest.
     says = {"one": [0.55, 0.40, 0.05, 0.8], "other": [0.42, 0.53, 0.05, 0.8]}
-    monkeypatch.setattr(precision, "_pixels", lambda sample, spec: np.zeros((len(sample), 1)))
+    monkeypatch.setattr(
+        precision, "_pixels", lambda sample, spec, limits: np.zeros((len(sample), 1))
+    )
 
     def open_engine(spec, *_):
         return lambda pixels: np.tile(says[spec], (len(pixels), 1))
@@ -130,7 +133,7 @@ def test_agreement_is_of_the_classes_alone_and_of_photographs_not_calibrated_on(
     monkeypatch.setattr(precision, "open_engine", open_engine)
     monkeypatch.setattr(cluster, "task_cpus", lambda: 1)
     monkeypatch.setattr(cluster, "run_once", lambda task, *arguments: agreement(*arguments))
-    told = precision.agreement(output, b"", ("one", []), ("other", []))
+    told = precision.agreement(output, Limits(), b"", ("one", []), ("other", []))
     assert told == {"photographs": 128, "same": 0}
     assert len(calibrated) == 128 and not set(calibrated) & set(seen[0])
 

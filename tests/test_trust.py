@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -215,6 +216,14 @@ def test_a_classifier_says_how_far_it_can_be_trusted(fast, tmp_path):
         classifier.evidence(trained)
 
 
+def test_a_rare_class_leaves_the_others_their_folds():
+    labels = np.repeat([0, 1, 2], [50, 50, 2])
+    found = list(heads.folds(labels, 0))
+    assert len(found) == 5
+    assert all(set(labels[train]) == {0, 1, 2} for train, _ in found)
+    assert sorted(np.concatenate([held for _, held in found])) == list(range(102))
+
+
 def test_corrections_relabel_leave_out_and_add(sample, fast, tmp_path):
     features = str(shutil.copytree(fast / "features", tmp_path / "f"))
     trained = sorted(
@@ -224,18 +233,22 @@ def test_corrections_relabel_leave_out_and_add(sample, fast, tmp_path):
     )
     new = next(file for file in sorted(sample.pile.rglob("*.jpg")) if file.stat().st_size > 1000)
     file = tmp_path / "corrections.csv"
+    beside = os.path.relpath(new, tmp_path)  # as in a list of photographs
     with open(file, "w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerows([["uri", "label"], [trained[0], "tulip"], [trained[1], ""], [new, "rose"]])
+        writer.writerows(
+            [["uri", "label"], [trained[0], "tulip"], [trained[1], ""], [beside, "rose"]]
+        )
     settings = TrainSettings(features=features, out=str(tmp_path / "after"), corrections=str(file))
     train(settings)
     rows = classifier.evidence(str(tmp_path / "after")).to_pylist()
     truth = {row["uri"]: row["label"] for row in rows}
-    assert truth[trained[0]] == "tulip" and truth[str(new)] == "rose"
+    new = os.path.join(tmp_path, beside)
+    assert truth[trained[0]] == "tulip" and truth[new] == "rose"
     assert trained[1] not in truth
     train(settings)  # again: it is done, and nothing is added twice
     uris = read_table(read_output(features, "features"), ["uri"])["uri"].to_pylist()
-    assert len(uris) == len(set(uris)) and str(new) in uris
+    assert len(uris) == len(set(uris)) and new in uris
     for content, message in (
         ("file,label\na,b\n", "columns uri and label"),
         ("uri,label\na,weed\n", "'weed', which is no class"),

@@ -72,6 +72,10 @@ def test_a_file_fills_the_cache(arrays, tmp_path, empty_cache, no_network):
     weights.fetch("vgg16", file, quiet)
     assert weights.load("vgg16", say=quiet).source == "cache"
     assert [w["base"] for w in weights.in_cache()] == ["vgg16"]
+    (lock,) = weights.cache_directory().glob("*.lock")
+    lock.unlink()
+    lock.mkdir()  # as where one may read and not write
+    assert weights.load("vgg16", say=quiet).source == "cache"
 
 
 def test_random_weights_are_the_same_for_all_and_say_so(empty_cache, capsys):
