@@ -583,7 +583,11 @@ def test_more_classes_than_digits(labelled, visit, tmp_path):
     (tmp_path / "page").mkdir()
     source = as_accepted(labelled, tmp_path / "labels", more)
     page = visit(made(source, tmp_path / "page")[0])
+    page.focus("#choices select")
+    page.keyboard.press("ArrowDown")  # which changes a closed list
+    assert status(page).startswith("1 of ")
     page.select_option("#choices select", label=more[4])
+    page.click("text=Choose")
     assert status(page).startswith(f"Decided {more[4]}. 2 of ")
     page.focus("#stage")
     page.keyboard.press("2")  # the second likeliest

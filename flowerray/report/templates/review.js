@@ -100,14 +100,20 @@
     button.setAttribute("aria-label", done ? `${what}, decided: ${spoken(decided.get(entry.uri))}` : what);
   }
 
+  // A disabled button would keep the focus, and with it the keys.
+  function disable(id, isDisabled) {
+    if (isDisabled && document.activeElement === find(id)) find("stage").focus();
+    find(id).disabled = isDisabled;
+  }
+
   // Shows the photograph at `at`; `before` is said before it.
   function draw(before) {
     const decided = decisions();
     const entry = view[at];
     [...find("strip").children].forEach((item, i) => markItem(item.firstChild, view[i], i, decided));
-    find("previous").disabled = at <= 0;
-    find("next").disabled = at >= view.length - 1;
-    find("undo").disabled = !log.some(isHere);
+    disable("previous", at <= 0);
+    disable("next", at >= view.length - 1);
+    disable("undo", !log.some(isHere));
     const count = decided.size;
     find("export").disabled = !count;
     find("export").textContent = count ? `Export ${count} correction${count > 1 ? "s" : ""}` : "Export corrections";
@@ -173,8 +179,11 @@
       others.append(element("option", "another class…", { value: "" }));
       classes.forEach((label, i) => others.append(element("option", label, { value: String(i + 1) })));
       if (chosen && !numbered(entry).includes(chosen)) others.value = String(classes.indexOf(chosen) + 1);
-      others.addEventListener("change", () => others.value && decide(classes[Number(others.value) - 1]));
-      buttons.push(others);
+      // A closed list changes with each arrow key: only the button decides.
+      const decideOther = () => others.value && decide(classes[Number(others.value) - 1]);
+      const choose = element("button", "Choose", { type: "button", "data-key": "other" });
+      choose.addEventListener("click", decideOther);
+      buttons.push(others, choose);
     }
     buttons.push(choice(NONE, "none of the classes", "0"));
     find("choices").replaceChildren(...buttons);
