@@ -144,11 +144,11 @@ def check_apart(images: str, written: str, labelled: bool = False) -> None:
 def photographs_to_extract(
     settings: ExtractSettings, trainable: bool = True
 ) -> Iterator[pa.RecordBatch]:
-    """The photographs of a labelled set (or a flat pile), with their labels and split; of one that
-    can't be trained on only unless `trainable` is asked for.
+    """The photographs of a labelled set (or a flat pile), with their labels and split.
 
     Raises:
-        FlowerrayError: nothing is found, or the classes or their split can't be trained on.
+        FlowerrayError: nothing is found, or, where the set is to be `trainable`, its classes or
+            their split can't be trained on.
     """
     found: Iterable[pa.RecordBatch] | None
     if is_remote(settings.images):

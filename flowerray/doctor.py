@@ -52,8 +52,12 @@ def diagnose(settings: ClusterSettings) -> Diagnosis:
         found = cluster.on_each_node(hardware.here)
     nodes = [
         dataclasses.asdict(machine)
-        | {"address": node.address, "ray_cpus": node.cpus, "ray_gpus": node.gpus}
-        | {"ray_memory_bytes": node.memory_bytes}
+        | {
+            "address": node.address,
+            "ray_cpus": node.cpus,
+            "ray_gpus": node.gpus,
+            "ray_memory_bytes": node.memory_bytes,
+        }
         for node, machine in found.items()
     ]
     cached = [entry["base"] for entry in weights.in_cache()]

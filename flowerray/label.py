@@ -38,6 +38,7 @@ from flowerray.weights import Weights
 
 GALLERY_PHOTOGRAPHS = 25
 REVIEW = "review.parquet"
+REVIEW_ROWS_A_GROUP = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,7 @@ def _write_review(output: Output) -> None:
         output.folder.create(REVIEW) as stream,
         pq.ParquetWriter(stream, schema, compression="zstd") as writer,
     ):
-        for batch in table.to_batches(catalog.ROWS_A_GROUP):
+        for batch in table.to_batches(REVIEW_ROWS_A_GROUP):
             writer.write_table(pa.Table.from_batches([batch]).cast(schema))
 
 

@@ -31,7 +31,7 @@ REASONS = {
     "not_an_image": "the content is no image format that Pillow knows",
     "truncated": "the image ends before it is complete",
     "corrupt": "the image's data is broken",
-    "crashed": "reading it took its process down",
+    "crashed": "reading it took its process down, or took for ever",
 }
 
 

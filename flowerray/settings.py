@@ -424,8 +424,12 @@ class RunSettings(ClusterSettings, StorageSettings):
         choices=PREPARATIONS,
     )
     precision: str = option("arithmetic of the base", "auto", choices=("auto", *PRECISIONS))
-    # Not finetune: it wants features of an earlier layer.
-    recipe: str = option("how the head is built and fitted", "mlp", choices=RECIPES[:3])
+    recipe: str = option(
+        "how the head is built and fitted",
+        "mlp",
+        # finetune wants features of an earlier layer.
+        choices=tuple(recipe for recipe in RECIPES if recipe != "finetune"),
+    )
     actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
     weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
     seed: int = option("seed of split and training", 0, minimum=0, maximum=MOST_SEED, metavar="N")

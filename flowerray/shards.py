@@ -161,9 +161,6 @@ def _delete(folder: Folder) -> None:
     is none."""
     for name in sorted(folder.names(".") - {"run.json", "manifest", "tmp"}):
         folder.remove(name)
-    left = folder.names("shards")
-    if left:
-        raise FlowerrayError(f"can't delete {folder.file('shards')}: see that it may be written to")
     for name in ("run.json", "manifest", "tmp"):
         folder.remove(name)
 

@@ -124,7 +124,7 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path, capsys):
     assert "2 rows without a label are left out" in capsys.readouterr().err
 
 
-def test_a_directory_that_goes_while_listing_is_a_row(tmp_path, monkeypatch):
+def test_a_directory_that_goes_while_listing_is_a_row(tmp_path):
     root = tree(tmp_path, a=2, b=2)
     listed = catalog.photographs_to_label(str(root))
     first = next(listed)

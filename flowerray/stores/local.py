@@ -80,6 +80,6 @@ class LocalStore:
     def delete(self, uri: str) -> None:
         """See Store."""
         if os.path.isdir(uri) and not os.path.islink(uri):
-            shutil.rmtree(uri, ignore_errors=True)
+            shutil.rmtree(uri)
         else:
             Path(uri).unlink(missing_ok=True)

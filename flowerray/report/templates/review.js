@@ -180,9 +180,8 @@
       classes.forEach((label, i) => others.append(element("option", label, { value: String(i + 1) })));
       if (chosen && !numbered(entry).includes(chosen)) others.value = String(classes.indexOf(chosen) + 1);
       // A closed list changes with each arrow key: only the button decides.
-      const decideOther = () => others.value && decide(classes[Number(others.value) - 1]);
       const choose = element("button", "Choose", { type: "button", "data-key": "other" });
-      choose.addEventListener("click", decideOther);
+      choose.addEventListener("click", () => others.value && decide(classes[Number(others.value) - 1]));
       buttons.push(others, choose);
     }
     buttons.push(choice(NONE, "none of the classes", "0"));
