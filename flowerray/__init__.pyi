@@ -24,6 +24,8 @@ def extract(
     out: str | PathLike[str],
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    max_megapixels: float = 100.0,
+    max_megabytes: float = 256.0,
     address: str | None = None,
     device: Literal['auto', 'cpu', 'gpu'] = 'auto',
     actors: int | None = None,
@@ -35,8 +37,6 @@ def extract(
     append: bool = False,
     overwrite: bool = False,
     retry_rejected: bool = False,
-    max_megapixels: float = 100.0,
-    max_megabytes: float = 256.0,
     base: str = 'vgg16',
     layer: str | None = None,
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
@@ -58,6 +58,8 @@ def extract(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
         address (str | None, default None): Ray cluster to run on (host:port or auto); without
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
@@ -77,8 +79,6 @@ def extract(
         append (bool, default False): keep what --out has, add the photographs that came since
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        max_megapixels (float, default 100.0): reject larger photographs before decoding them
-        max_megabytes (float, default 256.0): reject larger files before reading them
         base (str, default 'vgg16'): pretrained base; `flowerray bases` lists them
         layer (str | None, default None): take the features after this layer [the last]
         preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None,
@@ -171,6 +171,8 @@ def label(
     classifier: str | PathLike[str],
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    max_megapixels: float = 100.0,
+    max_megabytes: float = 256.0,
     address: str | None = None,
     device: Literal['auto', 'cpu', 'gpu'] = 'auto',
     actors: int | None = None,
@@ -182,8 +184,6 @@ def label(
     append: bool = False,
     overwrite: bool = False,
     retry_rejected: bool = False,
-    max_megapixels: float = 100.0,
-    max_megabytes: float = 256.0,
     precision: Literal['float32', 'bfloat16', 'int8'] | None = None,
     top_k: int = 3,
     min_precision: float | None = None,
@@ -202,6 +202,8 @@ def label(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
         address (str | None, default None): Ray cluster to run on (host:port or auto); without
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
@@ -221,8 +223,6 @@ def label(
         append (bool, default False): keep what --out has, add the photographs that came since
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        max_megapixels (float, default 100.0): reject larger photographs before decoding them
-        max_megabytes (float, default 256.0): reject larger files before reading them
         precision (Literal['float32', 'bfloat16', 'int8'] | None, default None): arithmetic of
             the base; another than the classifier's is tried on a sample first, and how many
             labels agree is said [the classifier's]
@@ -346,6 +346,8 @@ def check(
     *,
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    max_megapixels: float = 100.0,
+    max_megabytes: float = 256.0,
     only: str | None = None,
     out: str | PathLike[str] | None = None,
     strict: bool = False,
@@ -362,6 +364,8 @@ def check(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
         only (str | None, default None): do these checks alone, comma-separated: unreadable,
             exact_duplicate, near_duplicate, leakage, two_labels, mislabelled, imbalance,
             few_photographs, small, extreme_aspect
@@ -459,6 +463,8 @@ def baseline(
     out: str | PathLike[str],
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    max_megapixels: float = 100.0,
+    max_megabytes: float = 256.0,
     limit: int = 25,
     top_k: int = 3,
     weights: str | PathLike[str] | None = None,
@@ -474,6 +480,8 @@ def baseline(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
         limit (int, default 25): photographs, taken evenly from all
         top_k (int, default 3): classes said of each photograph
         weights (str | PathLike[str] | None, default None): VGG16's weights with their top, a

@@ -71,7 +71,7 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
     progress.ready(0)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(uris), BATCH):
-        batch = _predicted(model, uris[start : start + BATCH], names, settings.top_k)
+        batch = _predicted(model, uris[start : start + BATCH], names, settings)
         progress.add(len(batch), sum(row["error"] is not None for row in batch))
         rows += batch
     progress.finish()
@@ -193,11 +193,13 @@ def _downloading() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _predicted(model: Any, uris: list[str], names: list[str], top_k: int) -> list[dict[str, Any]]:
+def _predicted(
+    model: Any, uris: list[str], names: list[str], settings: BaselineSettings
+) -> list[dict[str, Any]]:
     """The rows of a batch."""
     import keras
 
-    outcomes = [_pixels(uri) for uri in uris]
+    outcomes = [_pixels(uri, settings.limits) for uri in uris]
     good = [outcome for outcome in outcomes if not isinstance(outcome, Rejected)]
     probabilities: Iterator[np.ndarray] = iter(())
     if good:
@@ -210,15 +212,14 @@ def _predicted(model: Any, uris: list[str], names: list[str], top_k: int) -> lis
             rows.append({"uri": uri, "top_k": None, **error})
             continue
         values = next(probabilities)
-        best = np.argsort(-values, kind="stable")[:top_k]
+        best = np.argsort(-values, kind="stable")[: settings.top_k]
         top = [{"label": names[i], "probability": float(values[i])} for i in best]
         rows.append({"uri": uri, "top_k": top, "error": None, "error_detail": None})
     return rows
 
 
-def _pixels(uri: str) -> np.ndarray | Rejected:
+def _pixels(uri: str, limits: Limits) -> np.ndarray | Rejected:
     base = base_named("vgg16")
-    limits = Limits()
     try:
         data = read(uri, None, limits)
         return decode(data, base.input_size, PREPARATIONS[base.preparation].resize, limits)

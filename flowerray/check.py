@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -84,7 +85,7 @@ def check(settings: CheckSettings) -> CheckSummary:
         FlowerrayError: no photographs, unfinished features, an --out that can't be written.
     """
     labelled = _open(settings)
-    files = _read_files(labelled)
+    files = _read_files(labelled, settings.limits)
     checks, notes = list(settings.checks), list[str]()
     if labelled.output is None:
         labelled = replace(labelled, rejected=_rejections(files))
@@ -183,13 +184,14 @@ class _File:
     sides: tuple[int, int]
 
 
-def _read_files(labelled: _Labelled) -> list[_File | Rejected]:
+def _read_files(labelled: _Labelled, limits: Limits) -> list[_File | Rejected]:
     """Each photograph's file, or why it gives nothing; the rejected ones are not tried again."""
     progress, files = Progress("check", len(labelled.uris)), []
     progress.ready(0)
     pool = ThreadPoolExecutor()  # reading, hashing and decoding leave Python's lock to others
     try:
-        for file in pool.map(_read_file, labelled.uris, labelled.sizes, labelled.rejected):
+        listed = (labelled.uris, labelled.sizes, labelled.rejected)
+        for file in pool.map(partial(_read_file, limits), *listed):
             files.append(file)
             progress.add(1, isinstance(file, Rejected))
     finally:
@@ -198,14 +200,15 @@ def _read_files(labelled: _Labelled) -> list[_File | Rejected]:
     return files
 
 
-def _read_file(uri: str, size: int | None, rejected: Rejected | None) -> _File | Rejected:
+def _read_file(
+    limits: Limits, uri: str, size: int | None, rejected: Rejected | None
+) -> _File | Rejected:
     """All files are hashed, also those whose size no other has: their bytes are here already for
     the decoder, which takes a hundred times as long."""
     import imagehash
 
     if rejected is not None:
         return rejected
-    limits = Limits()
     try:
         data = photographs.read(uri, size, limits)
         image = photographs.open_image(data, limits)

@@ -291,9 +291,16 @@ def plan(settings: PlanSettings) -> Plan:
     CPUs get a fraction of one: waiting for room that never comes would hang for ever.
 
     Raises:
-        FlowerrayError: the cluster has no CPUs.
+        FlowerrayError: the cluster has no CPUs, or a local Ray, which gets no more nodes, has no
+            GPU where one is asked for.
     """
     there = nodes()
+    grows = settings.address or os.environ.get("RAY_ADDRESS")
+    if settings.device == "gpu" and not grows and not any(node.gpus for node in there):
+        raise FlowerrayError(
+            "--device gpu: Ray sees no GPU on this machine (`nvidia-smi` shows whether its driver "
+            "does); --device auto takes what there is, --address a cluster that has some"
+        )
     if settings.device == "cpu":
         groups = [_on_cpus(there, settings.actors, settings)]
     elif settings.device == "gpu":

@@ -161,6 +161,25 @@ class StorageSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhotographSettings(StorageSettings):
+    """How photographs are reached, and which are refused."""
+
+    max_megapixels: float = option(
+        "reject larger photographs before decoding them", 100.0, minimum=0.01, metavar="MP"
+    )
+    max_megabytes: float = option(
+        "reject larger files before reading them", 256.0, minimum=0.01, metavar="MB"
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """These two, as ``flowerray.photographs`` takes them."""
+        from flowerray.photographs import Limits
+
+        return Limits(int(self.max_megabytes * 1e6), int(self.max_megapixels * 1e6))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterSettings(Settings):
     """Where a job runs."""
 
@@ -200,7 +219,7 @@ class PlanSettings(ClusterSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferenceSettings(PlanSettings, StorageSettings):
+class InferenceSettings(PlanSettings, PhotographSettings):
     """How photographs pass through a base, for extract and label alike."""
 
     out: str = option("directory for the shards", metavar="OUT", path=True)
@@ -224,24 +243,11 @@ class InferenceSettings(PlanSettings, StorageSettings):
     append: bool = option("keep what --out has, add the photographs that came since", False)
     overwrite: bool = option("delete what an earlier run left in --out, start anew", False)
     retry_rejected: bool = option("only try the rejected photographs of --out again", False)
-    max_megapixels: float = option(
-        "reject larger photographs before decoding them", 100.0, minimum=0.01, metavar="MP"
-    )
-    max_megabytes: float = option(
-        "reject larger files before reading them", 256.0, minimum=0.01, metavar="MB"
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if sum((self.append, self.overwrite, self.retry_rejected)) > 1:
             raise UsageError("give one of --append, --overwrite and --retry-rejected")
-
-    @property
-    def limits(self) -> Limits:
-        """The last two, as ``flowerray.photographs`` takes them."""
-        from flowerray.photographs import Limits
-
-        return Limits(int(self.max_megabytes * 1e6), int(self.max_megapixels * 1e6))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -455,7 +461,7 @@ class VerifySettings(StorageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckSettings(StorageSettings):
+class CheckSettings(PhotographSettings):
     """Settings of :func:`flowerray.check`."""
 
     source: str = option(
@@ -562,7 +568,7 @@ class ExportSettings(StorageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineSettings(StorageSettings):
+class BaselineSettings(PhotographSettings):
     """Settings of :func:`flowerray.baseline`."""
 
     images: str = option(

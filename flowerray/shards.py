@@ -355,6 +355,7 @@ def _record_in(folder: Folder, kind: str | None = None) -> dict[str, Any] | None
     try:
         run: dict[str, Any] = json.loads(folder.read("run.json"))
         Manifest.from_dict(run["manifest"])
+        BaseSpec.from_dict(run["config"]["base_spec"])
         known = run["kind"] in MADE_BY and isinstance(run["config"], dict)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -363,7 +364,10 @@ def _record_in(folder: Folder, kind: str | None = None) -> dict[str, Any] | None
     except (ValueError, KeyError, TypeError):
         known = False
     if not known:
-        raise FlowerrayError(f"{file} is no record of flowerray's: choose another directory")
+        raise FlowerrayError(
+            f"{file} is no record of flowerray's, or a later version's: choose another directory, "
+            "or upgrade"
+        )
     if kind and run["kind"] != kind:
         raise FlowerrayError(f"{folder} holds {run['kind']}, not {kind}: choose another directory")
     return run

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from test_weights import NO_NETWORK
 
-from flowerray.baseline import _spread, baseline
+from flowerray.baseline import _predicted, _spread, baseline
 from flowerray.cli import main
 from flowerray.settings import BaselineSettings
 
@@ -120,6 +120,12 @@ def test_a_few_of_many_are_from_everywhere(pile):
         "class1/9.png",
     ]
     assert len(_spread(str(pile), 25)) == 10
+
+
+def test_a_photograph_above_the_limits_is_not_looked_at(pile):
+    settings = BaselineSettings(images=str(pile), out="", max_megapixels=0.01)
+    rows = _predicted(None, _spread(settings.images, 4), NAMES, settings)
+    assert [row["error"] for row in rows] == ["too_large"] * 4
 
 
 @pytest.fixture

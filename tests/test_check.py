@@ -122,6 +122,8 @@ def test_odd_files_are_named_with_their_reason(labelled):
     assert wide.uri.endswith("wide.png") and wide.score == 3.6
     assert str(labelled / "tulip" / "tiny.png") in {f.uri for f in by_check["small"]}
     assert not found(labelled, min_side=100)[1]["small"]
+    refused = found(labelled, max_megapixels=0.2)[1]["unreadable"]
+    assert "too_large: 900x250 pixels" in {f.detail.partition(";")[0] for f in refused}
 
 
 def test_uneven_classes(labelled):

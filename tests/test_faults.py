@@ -173,6 +173,10 @@ def test_what_an_output_has_and_the_command_lacks_is_named(fast, sample, tmp_pat
     settings = ExtractSettings(images=sample.labelled, out=features, base="thumbnail")
     with pytest.raises(FlowerrayError, match=r"made with other settings \(augment\)"):
         extract(settings)
+    run["config"]["base_spec"]["of_a_later_version"] = True
+    (features / "run.json").write_text(json.dumps(run))
+    with pytest.raises(FlowerrayError, match=r"run\.json is no record .* or a later version's"):
+        extract(settings)
 
 
 def test_an_overwriting_that_is_killed_goes_on(labelled, tmp_path, monkeypatch):

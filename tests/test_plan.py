@@ -12,6 +12,7 @@ import pytest
 from flowerray import cluster, hardware, stores
 from flowerray.cli import main
 from flowerray.cluster import Node
+from flowerray.errors import FlowerrayError
 from flowerray.extract import extract
 from flowerray.settings import ExtractSettings, PlanSettings
 
@@ -42,11 +43,19 @@ def planned(monkeypatch, nodes, **options):
         ([(16, 4, 128), (8, 0, 64)], {}, [("gpu", 4, 4, 1, 4), ("cpu", 8, 1, 0, 1)]),
         ([(16, 4, 128), (8, 0, 64)], {"actors": 2}, [("gpu", 2, 4, 1, 4)]),
         ([(16, 4, 128), (8, 0, 64)], {"device": "cpu"}, [("cpu", 24, 1, 0, 1)]),
-        ([(2, 0, 8)], {"device": "gpu", "actors": 8}, [("gpu", 8, 1, 1, 8)]),
+        ([(2, 0, 8)], {"device": "gpu", "actors": 8, "address": "auto"}, [("gpu", 8, 1, 1, 8)]),
     ],
 )
 def test_plans(monkeypatch, nodes, options, expected):
     assert planned(monkeypatch, nodes, **options) == expected
+
+
+def test_a_local_ray_without_gpus_is_not_waited_for(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(FlowerrayError, match="--device gpu: Ray sees no GPU on this machine"):
+        planned(monkeypatch, [(2, 0, 24)], device="gpu")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")  # as in a job: its cluster may get a GPU node
+    assert planned(monkeypatch, [(2, 0, 24)], device="gpu") == [("gpu", 1, 1, 1, 8)]
 
 
 def test_an_actor_of_every_plan_fits_each_node_that_has_its_device(monkeypatch):
