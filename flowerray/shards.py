@@ -355,13 +355,13 @@ def _record_in(folder: Folder, kind: str | None = None) -> dict[str, Any] | None
     try:
         run: dict[str, Any] = json.loads(folder.read("run.json"))
         Manifest.from_dict(run["manifest"])
-        BaseSpec.from_dict(run["config"]["base_spec"])
-        known = run["kind"] in MADE_BY and isinstance(run["config"], dict)
+        unknown = run["config"].get("base_spec", {}).keys() - BaseSpec.__dataclass_fields__
+        known = run["kind"] in MADE_BY and not unknown
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise unreadable(folder, error) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         known = False
     if not known:
         raise FlowerrayError(
