@@ -234,7 +234,7 @@ def read_shard(folder: Folder, manifest: Manifest, shard: Shard) -> pa.Table:
         offset = (row - listing.first_row) % ROWS_A_PART
         rows = min(end - row, ROWS_A_PART - offset)
         groups = range(offset // ROWS_A_GROUP, (offset + rows - 1) // ROWS_A_GROUP + 1)
-        with _opened_part(folder, row - offset) as file:
+        with _opened_part(folder, row - offset, groups=list(groups)) as file:
             table = file.read_row_groups(list(groups))
         tables.append(table.slice(offset - groups[0] * ROWS_A_GROUP, rows))
         row += rows
@@ -246,13 +246,18 @@ def uris_of(folder: Folder, manifest: Manifest) -> pa.ChunkedArray:
     tables = []
     for listing in manifest.listings:
         for first_row in range(listing.first_row, listing.end, ROWS_A_PART):
-            with _opened_part(folder, first_row) as file:
+            with _opened_part(folder, first_row, ["uri"]) as file:
                 tables.append(file.read(columns=["uri"]))
     return pa.concat_tables(tables)["uri"]
 
 
 @contextmanager
-def _opened_part(folder: Folder, first_row: int) -> Iterator[pq.ParquetFile]:
+def _opened_part(
+    folder: Folder,
+    first_row: int,
+    columns: list[str] | None = None,
+    groups: list[int] | None = None,
+) -> Iterator[pq.ParquetFile]:
     """The manifest's file that begins with `first_row`.
 
     Raises:
@@ -260,7 +265,7 @@ def _opened_part(folder: Folder, first_row: int) -> Iterator[pq.ParquetFile]:
     """
     name = f"manifest/{first_row:012d}.parquet"
     try:
-        yield pq.ParquetFile(folder.open(name))
+        yield pq.ParquetFile(folder.open(name, columns, groups))
     except (OSError, pa.ArrowException) as error:
         mend = "; without it only --overwrite helps"
         raise unreadable(folder.file(name), error, mend) from None
@@ -270,7 +275,8 @@ def rows_without(folder: Folder, directory: str, uris: pa.ChunkedArray) -> Itera
     """The photographs listed in `directory` of `folder` whose uri is none of `uris`, as FOUND."""
     known = uris.cast(pa.large_string())  # plain strings end at 2 GiB in all
     for name in sorted(folder.names(directory)):
-        table = pq.read_table(folder.open(f"{directory}/{name}"), columns=FOUND.names)
+        opened = folder.open(f"{directory}/{name}", FOUND.names)
+        table = pq.read_table(opened, columns=FOUND.names)
         listed = table["uri"].cast(pa.large_string())
         new = table.filter(pc.invert(pc.is_in(listed, value_set=known)))
         yield from new.cast(FOUND).to_batches()

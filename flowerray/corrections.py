@@ -30,7 +30,8 @@ def read(path: str, key: str = "uri") -> Corrections:
     texts = pa.csv.ConvertOptions(column_types={key: pa.string(), "label": pa.string()})
     lines = pa.csv.ParseOptions(newlines_in_values=True)
     try:
-        data = pa.BufferReader(storage.read(path))
+        uri = storage.located(path)
+        data = stores.store_at(uri).open(uri)
         table = pa.csv.read_csv(data, parse_options=lines, convert_options=texts)
         rows = list(zip(table[key].to_pylist(), table["label"].to_pylist(), strict=True))
     except OSError as error:

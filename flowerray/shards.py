@@ -294,7 +294,7 @@ def iter_shards(output: Output, columns: Sequence[str] | None = None) -> Iterato
 
 def _read(output: Output, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     with _faults_told(output, name):
-        return pq.read_table(output.folder.open(f"shards/{name}"), columns=columns)
+        return pq.read_table(output.folder.open(f"shards/{name}", columns), columns=columns)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -52,9 +52,12 @@ class Folder:
         """
         return self._store.read(self.file(name))
 
-    def open(self, name: str) -> pa.NativeFile:
-        """`name` to read in any order; raises as `read` does."""
-        return self._store.open(self.file(name))
+    def open(
+        self, name: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+    ) -> pa.NativeFile:
+        """`name` to read in any order, of a Parquet file perhaps no more than these `columns` and
+        row `groups`; raises as `read` does."""
+        return self._store.open(self.file(name), columns, groups)
 
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:

@@ -21,17 +21,18 @@ BUSY = (
 
 class Troubled:
     """A WSGI application that waits `latency` seconds before each answer, and answers a share of
-    `errors` with 503 instead. /troubles tells how many, and is never troubled itself."""
+    `errors` with 503 instead. /troubles tells how many, and
+    how many bytes were served, and is never troubled itself."""
 
     def __init__(self, application, errors: float, latency: float, seed: int) -> None:
         self.application, self.errors, self.latency = application, errors, latency
         self.random, self.lock = random.Random(seed), threading.Lock()
-        self.requests = self.refused = 0
+        self.requests = self.refused = self.served = 0
 
     def __call__(self, environ, start_response):
         if environ["PATH_INFO"] == "/troubles":
             start_response("200 OK", [("Content-Type", "text/plain")])
-            return [f"{self.requests} {self.refused}".encode()]
+            return [f"{self.requests} {self.refused} {self.served}".encode()]
         with self.lock:
             self.requests += 1
             refuse = self.random.random() < self.errors
@@ -41,7 +42,12 @@ class Troubled:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [BUSY]
-        return self.application(environ, start_response)
+        return self._counted(self.application(environ, start_response))
+
+    def _counted(self, answer):
+        for data in answer:
+            self.served += len(data)
+            yield data
 
 
 class Handler(WSGIRequestHandler):

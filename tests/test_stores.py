@@ -12,6 +12,7 @@ from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +27,7 @@ from flowerray.photographs import Limits, Rejected, read
 from flowerray.settings import ExtractSettings, LabelSettings
 from flowerray.shards import LABELS
 from flowerray.storage import Folder
+from flowerray.stores import fetched
 from flowerray.verify import verify
 
 
@@ -60,7 +62,12 @@ def troubles(address):
         answer = urllib3.request("GET", f"{address}/troubles", retries=False)
     except urllib3.exceptions.HTTPError:
         return None
-    return [int(n) for n in answer.data.split()]
+    return [int(n) for n in answer.data.split()[:2]]
+
+
+def served(address):
+    """Bytes that were answered so far."""
+    return int(urllib3.request("GET", f"{address}/troubles").data.split()[2])
 
 
 def put(uri, data=b"x"):
@@ -361,3 +368,46 @@ def test_photographs_on_a_web_server(web, sample):
     assert rejected.value.reason == "missing"
     with pytest.raises(UsageError, match="nothing can be written"):
         Folder.at(f"{web}/out").write("a", b"")
+
+
+def test_of_a_feature_shard_in_a_bucket_only_the_columns_asked_for_are_fetched(s3):
+    folder = Folder("s3://flowers/columns")
+    features = pa.FixedSizeListArray.from_arrays(
+        pa.array(np.random.default_rng(0).random(512 * 25088).astype(np.float16)), 25088
+    )
+    table = pa.table({"label": ["rose", "tulip"] * 256, "features": features})
+    with folder.create("shard.parquet") as stream:
+        pq.write_table(table, stream, compression="zstd")
+    size = len(folder.read("shard.parquet"))
+    before = served(s3)
+    labels = pq.read_table(folder.open("shard.parquet", ["label"]), columns=["label"])
+    assert labels["label"].to_pylist() == table["label"].to_pylist()
+    came = served(s3) - before
+    print(f"{came:,} of {size:,} bytes")
+    assert came < 300_000 and size > 20_000_000
+    assert pq.read_table(folder.open("shard.parquet")).equals(table)
+
+
+def test_row_groups_alone_and_footers_of_any_length_are_fetched(s3):
+    folder = Folder("s3://flowers/groups")
+    table = pa.table({f"column {i}": range(4000) for i in range(40)})
+    with folder.create("t.parquet") as stream:
+        pq.write_table(table, stream, row_group_size=100)
+    assert len(pq.read_metadata(folder.open("t.parquet")).to_dict()["row_groups"]) == 40
+    file = pq.ParquetFile(folder.open("t.parquet", groups=[3, 17]))
+    assert file.read_row_groups([3, 17])["column 5"].to_pylist() == [
+        *range(300, 400),
+        *range(1700, 1800),
+    ]
+    folder.write("no.parquet", b"no table" * 100_000)
+    with pytest.raises(pa.ArrowInvalid):
+        folder.open("no.parquet", ["a"])
+
+
+def test_a_file_too_large_for_memory_is_fetched_to_disk(s3, monkeypatch):
+    monkeypatch.setattr(fetched, "MEMORY_BYTES", 16 << 20)
+    data = os.urandom(20 << 20)
+    folder = Folder("s3://flowers/disk")
+    folder.write("large", data)
+    with folder.open("large") as file:
+        assert isinstance(file, pa.OSFile) and file.read() == data

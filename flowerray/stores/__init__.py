@@ -6,7 +6,7 @@ Actors and the driver each open their own stores: a uri is all that travels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,8 +45,12 @@ class Store(Protocol):
     def read(self, uri: str, limit: int | None = None) -> bytes:
         """The bytes of a file; OSError with ``errno.EFBIG`` where there are more than `limit`."""
 
-    def open(self, uri: str) -> pa.NativeFile:
-        """A file to read in any order."""
+    def open(
+        self, uri: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+    ) -> pa.NativeFile:
+        """A file to read in any order, in memory or a file that Arrow owns. Of a Parquet file, a
+        store that can fetches these `columns` and row `groups` alone; elsewhere it is empty then.
+        """
 
     def create(self, uri: str, beside: str) -> AbstractContextManager[BinaryIO]:
         """Write a file: it appears, or replaces what was there, when the block ends well. Until

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from flowerray.errors import UsageError
+from flowerray.stores.fetched import fetched
 from flowerray.stores.limit import read_at_most
 
 ARROWS_OWN = ("hdfs", "viewfs")
@@ -32,9 +33,20 @@ class ArrowStore:
         with self._system.open_input_stream(self._path(uri)) as stream:
             return read_at_most(stream.read, limit)
 
-    def open(self, uri: str) -> pa.NativeFile:
+    def open(
+        self, uri: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+    ) -> pa.NativeFile:
         """See Store."""
-        return self._system.open_input_file(self._path(uri))
+        file = self._system.open_input_file(self._path(uri))
+        if not isinstance(self._system, fs.PyFileSystem):
+            return file
+        with file:
+            return fetched(
+                file.size(),
+                lambda ranges: (file.read_at(end - start, start) for start, end in ranges),
+                columns,
+                groups,
+            )
 
     @contextmanager
     def create(self, uri: str, beside: str) -> Iterator[BinaryIO]:

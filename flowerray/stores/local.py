@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -42,7 +42,9 @@ class LocalStore:
         with open(local_path(uri), "rb") as stream:
             return read_at_most(stream.read, limit)
 
-    def open(self, uri: str) -> pa.NativeFile:
+    def open(
+        self, uri: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+    ) -> pa.NativeFile:
         """See Store."""
         return pa.OSFile(os.fsdecode(local_path(uri)), "rb")
 

@@ -11,7 +11,7 @@ import io
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
@@ -24,6 +24,7 @@ import pyarrow as pa
 from obstore.exceptions import BaseError, InvalidPathError
 
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.stores.fetched import Range, fetched, in_memory
 from flowerray.stores.limit import too_large
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 PAGE = 1000  # keys in one answer of a store that is listed
 WHOLE_BYTES = 8 << 20  # files up to this size come in one request, larger ones in parts
-PART_BYTES = 1 << 20
+GAP_BYTES = 64 << 10  # between two parts that come in one request
 RETRIES: Any = {"max_retries": 12, "retry_timeout": timedelta(minutes=5)}
 NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 TIMEOUTS = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=2)}
@@ -77,14 +78,24 @@ class ObjectStore:
                 raise too_large()
             return memoryview(found.bytes()).tobytes()
 
-    def open(self, uri: str) -> pa.NativeFile:
+    def open(
+        self, uri: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+    ) -> pa.NativeFile:
         """See Store."""
         with _os_errors():
-            found = self._store.get(self._key(uri))
-            if found.meta["size"] <= WHOLE_BYTES:
-                return pa.BufferReader(pa.py_buffer(found.bytes()))
-            reader = obstore.open_reader(self._store, self._key(uri), buffer_size=PART_BYTES)
-            return pa.PythonFile(_Reader(reader), "r")
+            key = self._key(uri)
+            if columns is None and groups is None:
+                found = self._store.get(key)
+                size = found.meta["size"]
+                if size <= WHOLE_BYTES:
+                    return in_memory(found.bytes())
+            else:
+                size = self._store.head(key)["size"]
+            return fetched(size, lambda ranges: self._ranges(key, ranges), columns, groups)
+
+    def _ranges(self, key: str, ranges: Sequence[Range]) -> Any:
+        starts, ends = zip(*ranges, strict=True)
+        return self._store.get_ranges(key, starts=starts, ends=ends, coalesce=GAP_BYTES)
 
     @contextmanager
     def create(self, uri: str, beside: str) -> Iterator[BinaryIO]:
@@ -137,28 +148,6 @@ class ObjectStore:
 
     def _key(self, uri: str) -> str:
         return uri.partition("://")[2].partition("/")[2]
-
-
-class _Reader(io.RawIOBase):
-    """What Arrow takes for a file, of a reader of obstore's."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        return bytes(self._file.read(None if size is None or size < 0 else size))
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
 
 
 class _Writer(io.RawIOBase):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from html.parser import HTMLParser
 from typing import BinaryIO
@@ -13,6 +13,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.stores.fetched import in_memory
 from flowerray.stores.limit import read_at_most
 
 RETRIES = urllib3.Retry(
@@ -47,9 +48,11 @@ class WebStore:
             finally:
                 answer.release_conn()
 
-    def open(self, uri: str) -> pa.NativeFile:
+    def open(
+        self, uri: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+    ) -> pa.NativeFile:
         """See Store."""
-        return pa.BufferReader(self.read(uri))
+        return in_memory(self.read(uri))
 
     def create(self, uri: str, beside: str) -> AbstractContextManager[BinaryIO]:
         """Raises UsageError."""
