@@ -1,7 +1,7 @@
 """A process that has read or written ends with the code that it means, not in an abort.
 
-Arrow's threads let go of what they read a little later than the reader returns. `slow.cc` makes that
-frequent: with memory of Python's behind an Arrow reader more than half of such processes abort.
+Arrow's threads let go of what they read a little later than the reader returns. `slow.cc` makes
+that frequent: with memory of Python's behind an Arrow reader more than half of them abort.
 """
 
 import os
