@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import flowerray
-from flowerray import catalog, gallery, shards
+from flowerray import catalog, gallery, lease, shards
 from flowerray.bases import PREPARATIONS, base_named
 from flowerray.engines.keras import import_keras
 from flowerray.errors import FlowerrayError
@@ -31,6 +31,7 @@ from flowerray.progress import Progress, say
 from flowerray.settings import BaselineSettings
 from flowerray.storage import Folder
 
+KIND = "a baseline"
 CLASSES = 1000
 BATCH = 8  # photographs in one forward pass: half a gigabyte of activations
 # The files as Keras publishes them; the MD5 is the one by which Keras checks its own download.
@@ -63,7 +64,11 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
         FlowerrayError: no photographs; no weights or names, neither downloaded nor in a file;
             something else in ``settings.out``.
     """
-    folder = _folder(settings.out)
+    with lease.held(_folder(settings.out), KIND) as folder:
+        return _baseline(folder, settings)
+
+
+def _baseline(folder: Folder, settings: BaselineSettings) -> BaselineSummary:
     uris = _spread(settings.images, settings.limit)
     names = _class_names(settings.class_names)
     model, source = _vgg16(settings.weights)
@@ -81,16 +86,15 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
         pq.write_table(pa.Table.from_pylist(rows, schema), stream, compression="zstd")
     title = f"VGG16, {source}: its own {CLASSES:,} classes, the first {settings.top_k}"
     folder.write("baseline.png", gallery.draw([(r["uri"], _caption(r)) for r in rows], title))
-    folder.tidy("tmp")
     rejected = Counter(row["error"] for row in rows if row["error"] is not None)
     return BaselineSummary(str(folder), len(rows), dict(rejected.most_common()), rows)
 
 
 def _folder(out: str) -> Folder:
     folder = Folder.at(out)
-    if folder.is_local and os.path.isfile(folder.uri):
-        raise FlowerrayError(f"{folder} is a file: choose another --out")
-    others = folder.names(".") - {"baseline.parquet", "baseline.png", "tmp"}
+    there = folder.names(".")
+    lease.check_ours(folder, KIND, recorded="baseline.parquet" in there)
+    others = there - {"baseline.parquet", "baseline.png", lease.SCRATCH}
     if others:
         raise FlowerrayError(
             f"{folder} holds something else ({min(others)}): choose an empty or new directory"

@@ -28,6 +28,10 @@ from flowerray.errors import FlowerrayError
 from flowerray.storage import Folder
 
 FORMAT = 2
+FILES = (  # beside classifier.json
+    *("head.keras", "evidence.parquet", "history.csv", "errors.png"),
+    "int8.npz",  # the quantised base, see flowerray.precision
+)
 EVIDENCE = pa.schema(
     [
         ("uri", pa.string()),

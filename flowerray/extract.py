@@ -19,6 +19,7 @@ from flowerray.engines import open_engine
 from flowerray.photographs import Rejected
 from flowerray.progress import say
 from flowerray.settings import ExtractSettings
+from flowerray.storage import Folder
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,13 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
 def extract_listed(settings: ExtractSettings, found: Iterable[pa.RecordBatch]) -> ExtractSummary:
     """As `extract`, of the photographs `found` (see ``flowerray.catalog.FOUND``) instead of those
     behind ``settings.images``."""
+    with shards.written(settings, "features") as folder:
+        return _extract_into(folder, settings, found)
+
+
+def _extract_into(
+    folder: Folder, settings: ExtractSettings, found: Iterable[pa.RecordBatch]
+) -> ExtractSummary:
     base = base_named(settings.base)
     preparation = settings.preparation or base.preparation
     with cluster.reached(settings.address):
@@ -67,11 +75,12 @@ def extract_listed(settings: ExtractSettings, found: Iterable[pa.RecordBatch]) -
             weights_sha256=weights.sha256,
             pool=settings.pool,
         )
-        spec = precision.settled(spec, shards.recorded_spec(settings, "features"), settings.device)
+        recorded = shards.recorded_spec(folder, settings, "features")
+        spec = precision.settled(spec, recorded, settings.device)
         config: dict[str, Any] = {"base_spec": dataclasses.asdict(spec)}
         if settings.augment:
             config["augment"] = settings.augment
-        output = shards.open_output(settings, "features", config, found)
+        output = shards.open_output(folder, settings, "features", config, found)
         with cluster.connection(settings.address) if output.to_do() else nullcontext():
             output, spec, model = precision.with_model(
                 output, spec, weights, settings.limits, output.folder

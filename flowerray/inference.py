@@ -26,12 +26,15 @@ from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
 from flowerray.cluster import Plan
 from flowerray.isolated import IsolatedReader
+from flowerray.lease import SCRATCH
 from flowerray.metrics import ActorMetrics, RunMetrics
 from flowerray.photographs import Rejected
 from flowerray.progress import Progress
 from flowerray.settings import InferenceSettings
 from flowerray.shards import Output
 from flowerray.stores import is_remote, local_path
+
+ATTEMPTS = f"{SCRATCH}/attempts"  # marks of how far each try at a shard came
 
 Outcome = Any  # of one photograph: its pixels, what was computed of them, or why not (Rejected)
 
@@ -92,7 +95,6 @@ def run(
                     metrics.add(report["photographs"], rejected)
                     computed += report["computed"]
                     redone += report["redone"]
-        output.folder.tidy("tmp", "attempts")
     return Timing(computed, redone, *progress.finish(), actors)
 
 
@@ -249,7 +251,7 @@ class ShardActor:
     def __call__(self, task: dict[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
         first_rows, rows = task["first_rows"][0], task["rows"][0]
         asked = [Shard(int(f), int(r)) for f, r in zip(first_rows, rows, strict=True)]
-        marks = self.output.folder.names("attempts")
+        marks = self.output.folder.names(ATTEMPTS)
         left = self.storage.map(lambda shard: self._left_of(shard, marks), asked)
         work = {s: todo for s, todo in zip(asked, left, strict=True) if todo is not None}
         decoded = self._decoded_ahead(work)
@@ -295,7 +297,7 @@ class ShardActor:
         tried = 0
         if _mark_of(shard, "tried") in marks:
             with suppress(FileNotFoundError, ValueError):
-                tried = int(self.output.folder.read(f"attempts/{_mark_of(shard, 'tried')}"))
+                tried = int(self.output.folder.read(f"{ATTEMPTS}/{_mark_of(shard, 'tried')}"))
         return ShardWork(rows, kept, tried + 1, _mark_of(shard, "computing") in marks)
 
     def _rejected_of(self, shard: Shard) -> list[str]:
@@ -315,11 +317,11 @@ class ShardActor:
     def _mark(self, shard: Shard, step: str, text: str = "") -> None:
         """Tell a later try how far this one came: "tried" holds the number of tries, "computing" is
         there once the last began to compute."""
-        self.output.folder.hint(f"attempts/{_mark_of(shard, step)}", text.encode())
+        self.output.folder.hint(f"{ATTEMPTS}/{_mark_of(shard, step)}", text.encode())
 
     def _unmark(self, shard: Shard) -> None:
         for step in ("tried", "computing"):
-            self.output.folder.tidy(f"attempts/{_mark_of(shard, step)}")
+            self.output.folder.tidy(f"{ATTEMPTS}/{_mark_of(shard, step)}")
 
     def _decoded_ahead(self, work: dict[Shard, ShardWork]) -> Iterator[Outcome]:
         """Every row's pixels or rejection, in order, with a few batches always in the making."""

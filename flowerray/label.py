@@ -37,7 +37,6 @@ from flowerray.storage import Folder, whole_file
 from flowerray.weights import Weights
 
 GALLERY_PHOTOGRAPHS = 25
-REVIEW = "review.parquet"
 REVIEW_ROWS_A_GROUP = 1 << 20
 
 
@@ -73,8 +72,15 @@ def label(settings: LabelSettings) -> LabelSummary:
     """
     for written in filter(None, (settings.out, settings.gallery)):
         catalog.check_apart(settings.images, written)
+    with shards.written(settings, "labels") as folder:
+        return _label_into(folder, settings)
+
+
+def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
     trained = classifier.load(settings.classifier)
-    recorded = shards.recorded_spec(settings, "labels")
+    if settings.format != "parquet":
+        shards.check_derived(folder, settings.format)
+    recorded = shards.recorded_spec(folder, settings, "labels")
     top_k = min(settings.top_k, len(trained.classes))
     accept = Acceptance.of(trained.classes, settings)
     with cluster.reached(settings.address):
@@ -88,22 +94,20 @@ def label(settings: LabelSettings) -> LabelSummary:
         }
         weights = pretrained.checked(trained.base_spec, settings.weights, say)
         found = catalog.photographs_to_label(settings.images)
-        output = shards.open_output(settings, "labels", config, found)
+        output = shards.open_output(folder, settings, "labels", config, found)
         to_do = bool(output.to_do())
         with cluster.connection(settings.address) if to_do else nullcontext():
             output, spec, model = _model(trained, output, spec, weights, settings)
             work = LabelWork(trained, spec, top_k, accept)
             if to_do:
-                for name in (REVIEW, *(f"labels.{ending}" for ending in TABLE_WRITERS)):
-                    output.folder.remove(name)  # or a kill before the new one would leave it
+                shards.delete_derived(folder, output.run)  # or a kill before the new would leave it
             timing = inference.run(output, work, model, settings, "label")
-    if accept.thresholds is not None and not output.folder.exists(REVIEW):
+    if accept.thresholds is not None and not output.folder.exists(shards.REVIEW):
         _write_review(output)
     if timing.computed:
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
         output = shards.with_record(output, timing=last)
-    output.folder.tidy("tmp")
     if settings.format != "parquet":
         with output.folder.create(f"labels.{settings.format}") as stream:
             TABLE_WRITERS[settings.format](shards.iter_shards(output), stream)
@@ -272,7 +276,7 @@ def _write_review(output: Output) -> None:
     table = table.append_column("reason", reason)
     schema = table.schema.set(1, pa.field("uri", pa.string())).remove_metadata()
     with (
-        output.folder.create(REVIEW) as stream,
+        output.folder.create(shards.REVIEW) as stream,
         pq.ParquetWriter(stream, schema, compression="zstd") as writer,
     ):
         for batch in table.to_batches(REVIEW_ROWS_A_GROUP):

@@ -7,6 +7,7 @@ class, so that only the shape of a flower tells its class. The same seed gives t
 import math
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -87,7 +88,9 @@ def draw_sample(directory: str | os.PathLike, per_class: int = 40, seed: int = 0
 
 def write_sample(target: Path, per_class: int, seed: int, readme: bytes) -> None:
     """Write the set beside `target` and move it there when it is whole."""
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    partial = scratch / target.name
     try:
         for label in PETAL_COLOURS:
             folder = partial / "labelled" / label
@@ -102,7 +105,7 @@ def write_sample(target: Path, per_class: int, seed: int, readme: bytes) -> None
             for name in ("labelled", "pile", "truth.csv", "README.txt"):
                 shutil.move(partial / name, target / name)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_pile(root: Path, per_class: int, seed: int) -> None:

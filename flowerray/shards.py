@@ -3,13 +3,13 @@
 OUT/run.json                    kind, configuration, manifest; written last of the set-up
 OUT/manifest/FIRST-ROW.parquet  every photograph, in order
 OUT/shards/FIRST-ROW.parquet    one a shard, there whole or not at all
-OUT/tmp/                        files not yet committed
+OUT/.flowerray/                 what passes with the job, see flowerray.lease
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,10 +25,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import flowerray
-from flowerray import catalog
+from flowerray import catalog, lease
 from flowerray.bases import BaseSpec
 from flowerray.catalog import MANIFEST, Listing, Manifest, Shard
 from flowerray.errors import FlowerrayError
+from flowerray.lease import SCRATCH, HeldFolder
 from flowerray.photographs import Rejected
 from flowerray.settings import InferenceSettings
 from flowerray.storage import Folder, unreadable
@@ -46,6 +47,10 @@ LABELS: pa.Schema = pa.schema(
         *ERROR,
     ]
 )
+
+REVIEW = "review.parquet"
+BEGINNINGS = {"csv": b"image_id,", "jsonl": b'{"image_id"'}  # of a file of all labels
+OUR_NAMES = r"\d{12}\.parquet"  # of shards, and of parts of the manifest
 
 MADE_BY = {"features": "flowerray extract", "labels": "flowerray label"}
 READS_IN_FLIGHT = 16  # of shards, by one that goes through all of them
@@ -102,33 +107,48 @@ class Output:
         return {"flowerray": json.dumps(about)}
 
 
+@contextmanager
+def written(settings: InferenceSettings, kind: str) -> Iterator[HeldFolder]:
+    """``settings.out``, for the length of the block this job's alone to write `kind` to.
+
+    Raises:
+        FlowerrayError: it holds something else, or another job writes there.
+    """
+    folder = Folder.at(settings.out)
+    _record_to_go_on_with(folder, kind)
+    with lease.held(folder, kind) as mine:
+        yield mine
+
+
 def open_output(
+    folder: Folder,
     settings: InferenceSettings,
     kind: str,
     config: Mapping[str, Any],
     photographs: Iterable[pa.RecordBatch],
 ) -> Output:
-    """Set up ``settings.out``, or find it set up for the same work: then the job goes on there.
+    """Set up `folder`, or find it set up for the same work: then the job goes on there.
 
     Raises:
         FlowerrayError: it holds something else, or work of another configuration or input.
     """
-    folder = Folder.at(settings.out)
     before = _record_to_go_on_with(folder, kind)
     if before is not None and settings.overwrite:
         photographs = iter(photographs)
         # Raises where there are none: then nothing is deleted.
         first = next(batch for batch in photographs if len(batch))
         photographs = chain([first], photographs)
-        _delete(folder)
+        _delete(folder, before)
         before = None
     if before is not None:
         _check_config(folder, before, config)
         if settings.retry_rejected:
             return _to_retry(Output(folder, Manifest.from_dict(before["manifest"]), before))
     # Without run.json nothing in manifest/ counts yet; with it, what is there now lies beside.
-    listed = "manifest" if before is None else f"tmp/{uuid.uuid4().hex[:12]}"
+    listed = "manifest" if before is None else f"{SCRATCH}/{uuid.uuid4().hex[:12]}"
     try:
+        if before is None:
+            _delete_files(folder, "manifest")
         listing = catalog.write_listing(photographs, folder, listed, settings.shard_size)
         manifest = Manifest((listing,))
         if before is not None:
@@ -139,7 +159,8 @@ def open_output(
                 manifest = _appended(folder, then, listed, listing, settings)
     except BaseException:
         if before is None:
-            _leave_nothing(folder)
+            with suppress(FlowerrayError):
+                _delete_files(folder, "manifest")
         raise
     finally:
         if before is not None:
@@ -156,13 +177,55 @@ def open_output(
     return Output(folder, manifest, run)
 
 
-def _delete(folder: Folder) -> None:
-    """Remove an output. Until run.json goes, what is left is a smaller one of the same run; then it
-    is none."""
-    for name in sorted(folder.names(".") - {"run.json", "manifest", "tmp"}):
-        folder.remove(name)
-    for name in ("run.json", "manifest", "tmp"):
-        folder.remove(name)
+def _delete(folder: Folder, run: Mapping[str, Any]) -> None:
+    """Remove an output, and nothing else that lies there. Until run.json goes, what is left is a
+    smaller one of the same run; then it is none."""
+    _delete_files(folder, "shards")
+    delete_derived(folder, run)
+    if run["config"].get("base_spec", {}).get("precision") == "int8":
+        folder.remove("int8.npz")
+    folder.remove("run.json")
+    _delete_files(folder, "manifest")
+
+
+def _delete_files(folder: Folder, directory: str) -> None:
+    folder.remove_files(directory, _our_names(folder, directory))
+
+
+def _our_names(folder: Folder, directory: str) -> list[str]:
+    """The files in `directory` that have the name of a shard or of a part of the manifest."""
+    return sorted(name for name in folder.names(directory) if re.fullmatch(OUR_NAMES, name))
+
+
+def delete_derived(folder: Folder, run: Mapping[str, Any]) -> None:
+    """Remove what was made of all labels of an output, since these are to change."""
+    if run["config"].get("thresholds") is not None:
+        folder.remove(REVIEW)
+    for ending in BEGINNINGS:
+        if _is_of_ours(folder, ending):
+            folder.remove(f"labels.{ending}")
+
+
+def check_derived(folder: Folder, ending: str) -> None:
+    """
+    Raises:
+        FlowerrayError: a file of the user's own is where that of all labels is to be.
+    """
+    if _is_of_ours(folder, ending) is False:
+        raise FlowerrayError(
+            f"{folder.file(f'labels.{ending}')} is there and none of flowerray's: move it away"
+        )
+
+
+def _is_of_ours(folder: Folder, ending: str) -> bool | None:
+    """Whether the file of all labels was written here, by how it begins; None: there is none."""
+    try:
+        with folder.open(f"labels.{ending}") as stream:
+            return bytes(stream.read(64)).startswith(BEGINNINGS[ending])
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(folder.file(f"labels.{ending}"), error) from None
 
 
 def _appended(
@@ -187,13 +250,12 @@ def _to_retry(output: Output) -> Output:
     return replace(output, retry=frozenset(rejected))
 
 
-def recorded_spec(settings: InferenceSettings, kind: str) -> BaseSpec | None:
-    """The base spec of the output that ``settings.out`` holds and the job goes on with, if any.
+def recorded_spec(folder: Folder, settings: InferenceSettings, kind: str) -> BaseSpec | None:
+    """The base spec of the output that `folder` holds and the job goes on with, if any.
 
     Raises:
         FlowerrayError: it holds something else.
     """
-    folder = Folder.at(settings.out)
     before = None if settings.overwrite else _record_to_go_on_with(folder, kind)
     return BaseSpec.from_dict(before["config"]["base_spec"]) if before else None
 
@@ -333,18 +395,16 @@ def error_columns(outcomes: Sequence[np.ndarray | Rejected]) -> list[pa.Array]:
 
 
 def _shard_names(output: Output) -> list[str]:
-    return sorted(name for name in output.folder.names("shards") if name.endswith(".parquet"))
+    return _our_names(output.folder, "shards")
 
 
 def _record_to_go_on_with(folder: Folder, kind: str) -> dict[str, Any] | None:
     """The record in `folder`; None where nothing is that writing there could harm."""
-    if folder.is_local and os.path.exists(folder.uri) and not os.path.isdir(folder.uri):
-        raise FlowerrayError(f"{folder} is a file: choose another --out")
     run = _record_in(folder, kind)
-    others = set() if run else folder.names(".") - {"tmp", "manifest"}
-    if others:
+    lease.check_ours(folder, kind, recorded=run is not None)
+    if run is None and _our_names(folder, "shards"):
         raise FlowerrayError(
-            f"{folder} holds something else ({min(others)}): choose an empty or new directory"
+            f"{folder} has shards/ and not the run.json that they belong to: choose another --out"
         )
     return run
 
@@ -384,11 +444,3 @@ def _check_config(folder: Folder, before: Mapping[str, Any], config: Mapping[str
             f"{folder} was made with other settings ({', '.join(changed)}): choose another --out, "
             "or --overwrite it"
         )
-
-
-def _leave_nothing(folder: Folder) -> None:
-    """Leave nothing behind where nothing could be set up."""
-    folder.tidy("manifest", "tmp")
-    if folder.is_local:
-        with suppress(OSError):  # not empty, or not there
-            os.rmdir(folder.uri)

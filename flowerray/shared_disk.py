@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flowerray import cluster
 from flowerray.errors import FlowerrayError
+from flowerray.lease import SCRATCH
 from flowerray.storage import whole_file
 
 SECONDS_TO_APPEAR = 2.0  # of a new file, on a file system that a node caches
@@ -19,9 +20,9 @@ SECONDS_TO_APPEAR = 2.0  # of a new file, on a file system that a node caches
 
 def check(directory: Path | None, photographs: Sequence[str | bytes]) -> None:
     """Look from every node that can compute, unless the driver's is the only one: it must see a
-    file that the driver writes into `directory` and write one that the driver sees, unless the
-    output is no directory; and see the local `photographs`, a few of which are enough. Those that
-    the driver doesn't see are left out.
+    file that the driver, who holds the lease, writes into `directory` and write one that the driver
+    sees, unless the output is no directory; and see the local `photographs`, a few of which are
+    enough. Those that the driver doesn't see are left out.
 
     Raises:
         FlowerrayError: some node doesn't, or the driver can't write there.
@@ -32,7 +33,7 @@ def check(directory: Path | None, photographs: Sequence[str | bytes]) -> None:
     there = [photograph for photograph in photographs if os.path.exists(photograph)]
     if not elsewhere or not (directory or there):
         return
-    token = directory / f"tmp/seen-{uuid.uuid4().hex[:12]}" if directory else None
+    token = directory / f"{SCRATCH}/seen-{uuid.uuid4().hex[:12]}" if directory else None
     if token:
         with whole_file(token):
             pass

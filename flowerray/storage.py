@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -66,8 +66,10 @@ class Folder:
         Raises:
             FlowerrayError: the storage refuses (disk full, read-only, no permission).
         """
-        with whole_file(self.file(name), self.file("tmp")) as stream:
+        self._check()
+        with whole_file(self.file(name), self._pending) as stream:
             yield stream
+            self._check()
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write `data` as `name`, atomically."""
@@ -82,9 +84,11 @@ class Folder:
         """
         if not self.is_local:
             return self.write(name, data)
+        self._check()
         path = self.file(name)
         with _refusals_told(path):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(os.path.dirname(path))
             with open(path, "wb") as stream:
                 stream.write(data)
 
@@ -99,8 +103,21 @@ class Folder:
         Raises:
             FlowerrayError: the storage refuses.
         """
+        self._check()
         with _refusals_told(self.file(name)):
             self._store.delete(self.file(name))
+
+    def remove_files(self, directory: str, names: Collection[str]) -> None:
+        """Remove the files `names` of `directory`, and the directory if nothing else is in it.
+
+        Raises:
+            FlowerrayError: the storage refuses.
+        """
+        self._check()
+        uris = [f"{self.file(directory)}/{name}" for name in sorted(names)]
+        with _refusals_told(self.file(directory)):
+            self._store.delete_files(uris)
+            self._store.delete_empty(self.file(directory))
 
     def tidy(self, *names: str) -> None:
         """Remove `names` where the storage lets us; what is left of them does no harm."""
@@ -122,6 +139,14 @@ class Folder:
     @property
     def _store(self) -> Store:
         return stores.store_at(self.uri)
+
+    @property
+    def _pending(self) -> str | None:
+        """The directory for files that are being written; None is the file's own."""
+        return None
+
+    def _check(self) -> None:
+        """Raise where nothing may be written here any more."""
 
 
 def located(path: str | os.PathLike[str]) -> str:

@@ -237,7 +237,7 @@ class MLflow:
         self.epochs(history)
         self._log(scores, len(history))
         with tempfile.TemporaryDirectory() as directory:
-            for name in sorted(out.names(".") - {"checkpoint", "tmp"}):
+            for name in sorted(out.names(".") & {"classifier.json", *classifier.FILES}):
                 Path(directory, name).write_bytes(out.read(name))
             self.client.log_artifacts(self.run, directory, "classifier")
 

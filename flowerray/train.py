@@ -29,6 +29,7 @@ from flowerray import (
     gallery,
     hardware,
     heads,
+    lease,
     novelty,
     scores,
     shards,
@@ -41,6 +42,7 @@ from flowerray.catalog import Shard
 from flowerray.engines import openvino
 from flowerray.engines.keras import check_layers_left, import_keras, layers_after, open_head
 from flowerray.errors import FlowerrayError
+from flowerray.lease import SCRATCH, HeldFolder
 from flowerray.precision import QUANTISED
 from flowerray.progress import say
 from flowerray.settings import TrainSettings
@@ -48,11 +50,8 @@ from flowerray.shards import Output
 from flowerray.storage import Folder
 
 GALLERY_PHOTOGRAPHS = 60
-# What a training that was killed may have left of a classifier.
-PARTS = {
-    *("tmp", "checkpoint", "head.keras", "evidence.parquet", "history.csv", "errors.png"),
-    QUANTISED,
-}
+KIND = "a classifier"
+CHECKPOINT = f"{SCRATCH}/checkpoint"
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,21 @@ def train(settings: TrainSettings) -> TrainSummary:
         with tracking.started(settings, spec, fingerprint, going_on=True) as trackers:
             trackers.finished()
         return summary_of(str(out))
+    with lease.held(out, KIND) as held:
+        return _train_into(held, settings, output, corrected, config)
+
+
+def _train_into(
+    out: HeldFolder,
+    settings: TrainSettings,
+    output: Output,
+    corrected: dict[str, str | None],
+    config: dict[str, Any],
+) -> TrainSummary:
+    spec, fingerprint = output.run["config"]["base_spec"], fingerprint_of(config)
+    anew = settings.overwrite and out.exists("classifier.json")
+    if not anew and _is_done(out, config):  # by another that ended meanwhile
+        return summary_of(str(out))
     weights = None
     if settings.recipe == "finetune":
         check_layers_left(BaseSpec.from_dict(spec))
@@ -116,7 +130,7 @@ def train(settings: TrainSettings) -> TrainSummary:
         resources = cluster.trainer_resources()
         cluster.say_if_full("train", *resources.values())
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
-        messages: Any = fit.remote(output, settings, config, corrected, weights, resources)
+        messages: Any = fit.remote(out, output, settings, config, corrected, weights, resources)
         try:
             for reference in messages:
                 message = ray.get(reference)
@@ -148,6 +162,7 @@ def summary_of(directory: str) -> TrainSummary:
 
 
 def fit_and_save(
+    out: HeldFolder,
     output: Output,
     settings: TrainSettings,
     config: dict[str, Any],
@@ -172,10 +187,10 @@ def fit_and_save(
             f"train: {len(data.labels):,} photographs to train on, {len(data.valid_labels):,} to "
             f"validate, {data.classes} classes"
         )
-        out = Folder.at(settings.out)
         if settings.overwrite and out.exists("classifier.json"):  # now that there will be another
-            for part in ("classifier.json", *sorted(PARTS)):
-                out.remove(part)
+            out.remove("classifier.json")
+            out.remove_files(".", classifier.FILES)
+            out.remove(CHECKPOINT)
         checkpoint = _Checkpoint(out, fingerprint_of(config))
         started, history, before = time.perf_counter(), *checkpoint.load()
         if before is not None:
@@ -200,7 +215,7 @@ def fit_and_save(
             f"train: calibrated on {found['photographs']:,} photographs ({found['source']}): "
             f"expected error {found['ece_before']:.3f} before, {found['ece_after']:.3f} after"
         )
-    _save(output, settings, config, loaded, fitted, history, fit_seconds)
+    _save(out, output, settings, config, loaded, fitted, history, fit_seconds)
     converts = hardware.has_openvino() and keras.backend.backend() == "tensorflow"
     if loaded.base_spec.engine == "openvino" and converts:
         yield fitted.head, openvino.convert_head(fitted.head)
@@ -270,7 +285,7 @@ class Fitted:
 class _Checkpoint:
     """The model after each epoch, so that a killed trainer goes on where it was.
 
-    ``checkpoint/progress.json`` names the epoch's model and is written after it.
+    ``progress.json`` names the epoch's model and is written after it.
     """
 
     def __init__(self, out: Folder, config_fingerprint: str) -> None:
@@ -279,7 +294,7 @@ class _Checkpoint:
     def history(self) -> list[dict[str, float]]:
         """The epochs that an earlier run of the same configuration did."""
         try:
-            progress = json.loads(self.out.read("checkpoint/progress.json"))
+            progress = json.loads(self.out.read(f"{CHECKPOINT}/progress.json"))
             same = progress["config_fingerprint"] == self.config_fingerprint
             return progress["history"] if same else []
         except (OSError, ValueError, KeyError):
@@ -291,23 +306,23 @@ class _Checkpoint:
         if not history:
             return [], None
         try:
-            head = self.out.read(f"checkpoint/{len(history)}.keras")
+            head = self.out.read(f"{CHECKPOINT}/{len(history)}.keras")
             return history, heads.Progress(len(history), open_head(head, compile=True))
         except (OSError, ValueError, KeyError):
             return [], None
 
     def model_after(self, epoch: int) -> Any:
         """The model after the best epoch, counted from 1."""
-        return open_head(self.out.read(f"checkpoint/{epoch}.keras"))
+        return open_head(self.out.read(f"{CHECKPOINT}/{epoch}.keras"))
 
     def save(self, history: list[dict[str, float]], model: Any) -> None:
         """Make `model`, after ``len(history)`` epochs, the one to go on from."""
-        self.out.write(f"checkpoint/{len(history)}.keras", classifier.head_bytes(model))
+        self.out.write(f"{CHECKPOINT}/{len(history)}.keras", classifier.head_bytes(model))
         progress = {"config_fingerprint": self.config_fingerprint, "history": history}
-        self.out.write("checkpoint/progress.json", json.dumps(progress).encode())
+        self.out.write(f"{CHECKPOINT}/progress.json", json.dumps(progress).encode())
         for epoch in range(1, len(history)):
             if epoch != _best(history):
-                self.out.tidy(f"checkpoint/{epoch}.keras")
+                self.out.tidy(f"{CHECKPOINT}/{epoch}.keras")
 
 
 @dataclass(frozen=True)
@@ -403,15 +418,9 @@ def _check_classes(
 
 
 def _is_done(out: Folder, config: dict[str, Any]) -> bool:
-    there = out.names(".")
+    there = out.exists("classifier.json")
+    lease.check_ours(out, KIND, recorded=there)
     if not there:
-        return False
-    if "classifier.json" not in there:
-        others = there - PARTS
-        if others:
-            raise FlowerrayError(
-                f"{out} holds something else ({min(others)}): choose an empty or new directory"
-            )
         return False
     if classifier.load(str(out)).about["config_fingerprint"] == fingerprint_of(config):
         return True
@@ -422,6 +431,7 @@ def _is_done(out: Folder, config: dict[str, Any]) -> bool:
 
 
 def _save(
+    out: HeldFolder,
     output: Output,
     settings: TrainSettings,
     config: dict[str, Any],
@@ -464,7 +474,6 @@ def _save(
         "head_sha256": hashlib.sha256(fitted.head).hexdigest(),
         "flowerray_version": flowerray.__version__,
     }
-    out = Folder.at(settings.out)
     out.write("head.keras", fitted.head)
     with out.create("evidence.parquet") as stream:
         pq.write_table(_evidence(loaded, fitted), stream, compression="zstd")
@@ -478,7 +487,6 @@ def _save(
     title = f"{len(mistakes)} errors of {len(truth)}, most confident first"
     out.write("errors.png", gallery.draw(captions, title))
     out.write("classifier.json", json.dumps(about, indent=2).encode())
-    out.tidy("checkpoint", "tmp")
 
 
 def _evidence(loaded: _Loaded, fitted: Fitted) -> pa.Table:

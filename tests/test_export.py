@@ -22,6 +22,7 @@ from flowerray.export import STAGING, _names, export, folder_name
 from flowerray.extract import extract
 from flowerray.label import label
 from flowerray.settings import ExportSettings, ExtractSettings, LabelSettings
+from flowerray.storage import Folder
 from flowerray.stores import local_path
 
 CLASSES = ["rose", "sun & flower", "../tulip"]
@@ -63,7 +64,7 @@ def write_labels(out, images, row_of, shard_size=3):
     )
     config = {"classifier": "0123456789abcdef", "classes": CLASSES, "base_spec": {}, "top_k": 1}
     found = catalog.photographs_to_label(str(images))
-    output = shards.open_output(settings, "labels", config, found)
+    output = shards.open_output(Folder.at(out), settings, "labels", config, found)
     for shard in output.missing():
         listed = catalog.read_shard(output.folder, output.manifest, shard).to_pylist()
         rows = [row_of(row["image_id"], row["uri"]) for row in listed]
@@ -305,7 +306,7 @@ def test_an_export_that_is_done_is_left_as_it_is(exported, labels, pile, tmp_pat
     with pytest.raises(FlowerrayError, match="these labels, which have changed since"):
         exported("folders")
     exported("folders", overwrite=True)
-    assert not moved.exists()
+    assert moved.is_symlink()  # what somebody put there stays
 
 
 def test_nothing_of_anothers_is_touched(exported, tmp_path):
@@ -380,7 +381,7 @@ def test_killed_among_many(tmp_path):
     process.communicate()
     done = export(ExportSettings(labels=str(labels), format="folders", out=str(out)))
     assert done.photographs == rows == len(os.listdir(out / "rose"))
-    assert sorted(os.listdir(out)) == [".flowerray.json", "rose"]
+    assert sorted(os.listdir(out)) == [".flowerray.json", ".flowerray.list", "rose"]
 
 
 def test_labels_that_are_not_whole(exported, labels, tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +27,9 @@ from flowerray.evaluate import evaluate
 from flowerray.extract import extract
 from flowerray.inference import ShardActor
 from flowerray.label import label
+from flowerray.lease import _Owner
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
-from flowerray.shards import read_output
+from flowerray.shards import _delete, read_output
 from flowerray.storage import Folder
 from flowerray.train import train
 from flowerray.verify import verify
@@ -181,18 +183,25 @@ def test_what_an_output_has_and_the_command_lacks_is_named(fast, sample, tmp_pat
 
 def test_an_overwriting_that_is_killed_goes_on(labelled, tmp_path, monkeypatch):
     labelled()
-    left = {}
+    out, unlink, steps, stops = tmp_path / "labels", Path.unlink, [], []
 
     def killed(path, **options):
-        left[os.path.basename(path)] = os.path.exists(tmp_path / "labels" / "run.json")
-        raise KeyboardInterrupt
+        steps.append(os.path.relpath(path, out))
+        if len(steps) == stops[-1]:
+            raise KeyboardInterrupt
+        unlink(path, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(shutil, "rmtree", killed)
-        labelled(top_k=1, overwrite=True)
-    assert left == {"shards": True}
-    (tmp_path / "labels" / "shards" / "000000000004.parquet").unlink()  # as one that came further
-    assert labelled(top_k=1, overwrite=True).computed == 34
+    for stop in (1, 5, 10, 11):
+        steps.clear()
+        stops.append(stop)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "unlink", killed)
+            _delete(Folder.at(out), read_output(str(out), "labels").run)
+        (out / ".flowerray").mkdir()  # as a killed job leaves it
+        (out / ".flowerray" / "lease.json").write_bytes(_Owner(kind="labels").written())
+        assert labelled(top_k=1, overwrite=True).computed == 34
+        assert verify(str(out)).whole and not (out / ".flowerray").exists()
+    assert steps[0].startswith("shards/") and steps[9] == "run.json"
 
 
 def test_a_link_to_the_output_stays(labelled, tmp_path):
@@ -260,7 +269,7 @@ def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, on_local_ray,
     assert done.returncode == 0, done.stderr
     assert "going on after epoch" in done.stderr
     assert (out / "history.csv").read_text() == (settled / "history.csv").read_text()
-    assert not (out / "checkpoint").exists()
+    assert not (out / ".flowerray").exists()
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +326,7 @@ def test_control_c_ends_in_order_and_the_job_goes_on(slow_pile, tmp_path, comman
 
 def computing(out):
     """The shards that an actor computes; the mark of one that is committed goes a little later."""
-    marked = {mark.stem for mark in (out / "attempts").glob("*.computing")}
+    marked = {mark.stem for mark in (out / ".flowerray" / "attempts").glob("*.computing")}
     return marked - {shard.stem for shard in (out / "shards").glob("*.parquet")}
 
 
@@ -394,8 +403,10 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(small_disk, sample, command
     with pytest.raises(OSError), open(small_disk / "rest", "wb", buffering=0) as rest:
         while rest.write(bytes(4096)):
             pass
-    with pytest.raises(FlowerrayError, match=r"can't write .*/attempts/mark: No space left"):
-        Folder.at(str(out)).hint("attempts/mark", b"1")
+    (out / "marks").mkdir(exist_ok=True)
+    with pytest.raises(FlowerrayError, match=r"can't write .*/marks/mark: No space left"):
+        Folder.at(str(out)).hint("marks/mark", b"1")
+    shutil.rmtree(out / "marks")
     (small_disk / "rest").unlink()
     filler.unlink()
     assert command(*arguments, **on_local_ray).returncode == 0

@@ -62,8 +62,22 @@ class Store(Protocol):
     def files(self, uri: str) -> Iterator[list[tuple[str, int | None]]]:
         """Uri and size in bytes of every file below a directory, in a fixed order, in pages."""
 
+    def exists(self, uri: str) -> bool:
+        """Whether there is a file `uri`; a link that leads nowhere is one too."""
+
     def delete(self, uri: str) -> None:
         """Remove a file, or a directory with all in it, if it is there."""
+
+    def delete_files(self, uris: Sequence[str]) -> None:
+        """Remove those of the files that are there."""
+
+    def delete_empty(self, uri: str) -> None:
+        """Remove a directory that is there with nothing in it; else do nothing."""
+
+    def swap(self, uri: str, expected: bytes | None, data: bytes | None) -> bool:
+        """Write the small file `uri` only if it holds `expected` now; None says that it is not
+        there. Returns whether it did so: of several that try at once one does, as far as the
+        storage can tell them apart. Its directory is made where there is none."""
 
 
 @dataclass(frozen=True)

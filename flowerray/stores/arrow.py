@@ -73,6 +73,11 @@ class ArrowStore:
             if info.type == fs.FileType.Directory:
                 yield from self.files(self._uri(info.path))
 
+    def exists(self, uri: str) -> bool:
+        """See Store."""
+        found = self._system.get_file_info(self._path(uri)).type
+        return bool(found != fs.FileType.NotFound)
+
     def delete(self, uri: str) -> None:
         """See Store."""
         path = self._path(uri)
@@ -81,6 +86,34 @@ class ArrowStore:
             self._system.delete_dir(path)
         elif kind == fs.FileType.File:
             self._system.delete_file(path)
+
+    def delete_files(self, uris: Sequence[str]) -> None:
+        """See Store."""
+        for uri in uris:
+            if self.exists(uri):
+                self._system.delete_file(self._path(uri))
+
+    def delete_empty(self, uri: str) -> None:
+        """See Store."""
+        if self.exists(uri) and not self.names(uri):
+            self._system.delete_dir(self._path(uri))
+
+    def swap(self, uri: str, expected: bytes | None, data: bytes | None) -> bool:
+        """See Store: as well as can be without conditions, by a look before and one after."""
+        if self._content(uri) != expected:
+            return False
+        if data is None:
+            self.delete(uri)
+            return True
+        with self.create(uri, uri.rpartition("/")[0]) as stream:
+            stream.write(data)
+        return self._content(uri) == data
+
+    def _content(self, uri: str) -> bytes | None:
+        try:
+            return self.read(uri)
+        except FileNotFoundError:
+            return None
 
     def _in(self, path: str) -> list[Any]:
         selector = fs.FileSelector(path, allow_not_found=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -50,10 +51,10 @@ class LocalStore:
 
     @contextmanager
     def create(self, uri: str, beside: str) -> Iterator[BinaryIO]:
-        """See Store; `beside` must be on the same file system."""
+        """See Store; `beside` must be on the same file system, and there unless it is the target's
+        own directory."""
         target = Path(os.fsdecode(local_path(uri)))
         pending = Path(beside) / f"{target.name[:64]}.{uuid.uuid4().hex[:12]}"
-        pending.parent.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(pending, "wb") as stream:
@@ -79,9 +80,69 @@ class LocalStore:
             paths = [os.path.join(directory, name) for name in sorted(names)]
             yield [(path, os.path.getsize(path)) for path in paths]
 
+    def exists(self, uri: str) -> bool:
+        """See Store."""
+        try:
+            os.lstat(local_path(uri))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
     def delete(self, uri: str) -> None:
         """See Store."""
         if os.path.isdir(uri) and not os.path.islink(uri):
             shutil.rmtree(uri)
         else:
             Path(uri).unlink(missing_ok=True)
+
+    def delete_files(self, uris: Sequence[str]) -> None:
+        """See Store."""
+        for uri in uris:
+            Path(uri).unlink(missing_ok=True)
+
+    def delete_empty(self, uri: str) -> None:
+        """See Store."""
+        with suppress(OSError):  # not there, not empty, or a link to where the user wants it
+            os.rmdir(uri)
+
+    def swap(self, uri: str, expected: bytes | None, data: bytes | None) -> bool:
+        """See Store: alone by a lock on the directory, which some network file systems lack."""
+        path = Path(uri)
+        if expected is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _locked(path.parent):
+                if expected is None:
+                    _create(path, data or b"")
+                elif path.read_bytes() != expected:
+                    return False
+                elif data is None:
+                    path.unlink()
+                else:
+                    pending = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}")
+                    _create(pending, data)
+                    os.replace(pending, path)
+        except (FileExistsError, FileNotFoundError):
+            return False
+        return True
+
+
+def _create(path: Path, data: bytes) -> None:
+    with open(path, "xb") as stream:
+        try:
+            stream.write(data)
+            stream.flush()
+        except OSError:
+            path.unlink()
+            raise
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -21,7 +21,13 @@ from urllib.parse import urlsplit
 
 import obstore
 import pyarrow as pa
-from obstore.exceptions import BaseError, InvalidPathError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    InvalidPathError,
+    NotSupportedError,
+    PreconditionError,
+)
 
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.stores.fetched import Range, fetched, in_memory
@@ -135,6 +141,15 @@ class ObjectStore:
                 "photographs in a .txt list or a .parquet table instead"
             ) from None
 
+    def exists(self, uri: str) -> bool:
+        """See Store."""
+        try:
+            with _os_errors():
+                self._store.head(self._key(uri))
+        except FileNotFoundError:
+            return False
+        return True
+
     def delete(self, uri: str) -> None:
         """See Store."""
         key = self._key(uri)
@@ -145,6 +160,41 @@ class ObjectStore:
                 self._store.delete(key)
             except FileNotFoundError:
                 return
+
+    def delete_files(self, uris: Sequence[str]) -> None:
+        """See Store."""
+        with _os_errors():
+            for start in range(0, len(uris), PAGE):
+                self._store.delete([self._key(uri) for uri in uris[start : start + PAGE]])
+
+    def delete_empty(self, uri: str) -> None:
+        """See Store: there are no directories."""
+
+    def swap(self, uri: str, expected: bytes | None, data: bytes | None) -> bool:
+        """See Store: by conditional puts. Nothing can be removed on a condition: between the look
+        and the removal another could write."""
+        key = self._key(uri)
+        with _os_errors():
+            mode: Any = "create"
+            if expected is not None:
+                try:
+                    found = self._store.get(key)
+                except FileNotFoundError:
+                    return False
+                if memoryview(found.bytes()) != expected:
+                    return False
+                if data is None:
+                    self._store.delete(key)
+                    return True
+                mode = {k: found.meta[k] for k in ("e_tag", "version") if found.meta[k]}
+            try:
+                self._store.put(key, data, mode=mode)
+            except (AlreadyExistsError, PreconditionError):
+                # A put whose answer was lost is sent again, and finds itself there.
+                return memoryview(self._store.get(key).bytes()) == data
+            except NotSupportedError:
+                self._store.put(key, data)
+        return True
 
     def _key(self, uri: str) -> str:
         return uri.partition("://")[2].partition("/")[2]

@@ -71,9 +71,30 @@ class WebStore:
             if link.endswith("/"):
                 yield from self.files(link)
 
+    def exists(self, uri: str) -> bool:
+        """See Store."""
+        with _os_errors():
+            answer = self._pool.request("HEAD", uri)
+        if answer.status in (404, 410):
+            return False
+        if answer.status != 200:
+            raise OSError(f"the server answers {answer.status} {answer.reason or ''}")
+        return True
+
     def delete(self, uri: str) -> None:
         """Raises UsageError."""
         raise UsageError(f"{uri} is on a web server: nothing can be removed there")
+
+    def delete_files(self, uris: Sequence[str]) -> None:
+        """Raises UsageError."""
+        raise UsageError(f"{uris[0]} is on a web server: nothing can be removed there")
+
+    def delete_empty(self, uri: str) -> None:
+        """See Store: there are no directories."""
+
+    def swap(self, uri: str, expected: bytes | None, data: bytes | None) -> bool:
+        """Raises UsageError."""
+        raise UsageError(f"{uri} is on a web server: nothing can be written there")
 
     def _links(self, uri: str) -> list[str]:
         directory = uri.rstrip("/") + "/"
