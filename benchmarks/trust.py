@@ -100,9 +100,10 @@ def thresholds(
     fitted: Fitted, data: TrainingData, classes: list[str], min_precision: float
 ) -> np.ndarray:
     """Of each class; infinite where there is none."""
-    said = np.concatenate([fitted.out_of_fold, fitted.valid])
-    truth = np.concatenate([data.labels[fitted.judged], data.valid_labels])
-    novel = np.concatenate([fitted.training_novelty, fitted.valid_novelty])
+    unseen = fitted.unseen
+    said = np.concatenate([fitted.out_of_fold, fitted.valid[unseen]])
+    truth = np.concatenate([data.labels[fitted.judged], data.valid_labels[unseen]])
+    novel = np.concatenate([fitted.training_novelty, fitted.valid_novelty[unseen]])
     said, truth = said[novel <= 1], truth[novel <= 1]
     predicted = said.argmax(axis=1)
     found = calibration.thresholds(

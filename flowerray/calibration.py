@@ -1,6 +1,9 @@
 """Confidence that means what it says: temperature scaling, its error, thresholds for a precision.
 
-All of it rests on evidence: predictions of photographs by a head that was fitted without them.
+All of it rests on evidence: predictions of photographs by a head that was fitted without them and
+their copies, one for all copies of a photograph. Assumed is that these photographs are independent
+of each other, and that those to come are drawn as they were: by another camera or in another season
+nothing here is promised.
 """
 
 from __future__ import annotations
@@ -85,7 +88,8 @@ def expected_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Expected calibration error: the mean distance of confidence and accuracy over `bins`, each
     weighed by its photographs (Naeini et al. 2015)."""
     filled = [b for b in bins(probabilities, truth) if b["photographs"]]
-    return sum(b["photographs"] * abs(b["confidence"] - b["accuracy"]) for b in filled) / len(truth)
+    apart = sum(b["photographs"] * abs(b["confidence"] - b["accuracy"]) for b in filled)
+    return apart / max(len(truth), 1)
 
 
 def thresholds(
@@ -101,6 +105,8 @@ def thresholds(
     precision so far (Clopper and Pearson 1934, at CONFIDENCE_OF_BOUND) reaches `min_precision`, and
     no further than the first step that fails: so testing many thresholds spends no more of the
     error than testing one (fixed sequence testing; Angelopoulos et al. 2021, "Learn then Test").
+    Each row is taken as one independent trial, so copies may be in the evidence once only; each
+    class' promise fails one time in twenty by itself, so of many classes some will.
 
     Args:
         predicted: class indices (n,) of the evidence.

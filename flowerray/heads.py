@@ -15,10 +15,12 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from flowerray import copies
 
 Epochs = Iterator[tuple[dict[str, float], Any]]
 DenseLayers = list[tuple[np.ndarray, np.ndarray]]  # kernel (in, out) and bias (out,), ReLU between
@@ -40,7 +42,8 @@ class TrainingData:
 
     `mirrored` are the features of the training photographs' mirror images, in the same order;
     `class_weights` (classes,) float64 multiply the loss; `rest` is the Keras model of the base's
-    layers after the features, for finetune alone.
+    layers after the features, for finetune alone. `groups` int64 (n + those to validate,) has the
+    same number for copies of one photograph, see ``flowerray.copies``; None: nobody looked yet.
     """
 
     features: np.ndarray
@@ -51,6 +54,22 @@ class TrainingData:
     mirrored: np.ndarray | None = None
     class_weights: np.ndarray | None = None
     rest: Any = None
+    groups: np.ndarray | None = None
+
+    @property
+    def groups_to_train(self) -> np.ndarray:
+        """Those of the training photographs (n,)."""
+        assert self.groups is not None
+        return self.groups[: len(self.labels)]
+
+    @property
+    def unseen(self) -> np.ndarray:
+        """Indices of photographs to validate: one for all copies of it, and none that is a copy of
+        a training photograph."""
+        assert self.groups is not None
+        valid = self.groups[len(self.labels) :]
+        first = copies.first_of_each(valid)
+        return first[~np.isin(valid[first], self.groups_to_train)]
 
 
 # Inverse strength of the penalty, on features scaled to a mean square norm of 1; by 5-fold
@@ -141,38 +160,61 @@ FOLDS = 5
 
 
 def out_of_fold(recipe: str, data: TrainingData, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Indices (m,) of training photographs, and their probabilities float32 (m, classes), each by a
-    head fitted without its fold: of all that `folds` holds out. None for a recipe that takes too
-    long."""
+    """Indices (m,) of training photographs, one for all copies of it, and their probabilities
+    float32 (m, classes), each by a head fitted without its fold: of all that `folds` holds out.
+    None for a recipe that takes too long."""
     fit = {"logistic": _fit_logistic, "mlp": fit_mlp}.get(recipe)
     if fit is None:
         return None
     own, mirrored = _embedded(data, _embedder(data))
     probabilities = np.full((len(own), data.classes), np.nan, np.float32)
-    for train, held in folds(data.labels, seed):
+    groups = with_copies(data).groups_to_train
+    for train, held in folds(data.labels, seed, groups):
         rows, labels, weights = _rows(data, own, mirrored, train)
         probabilities[held] = predict_dense(fit(rows, labels, weights, seed), own[held])
-    judged = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+    judged = copies.first_of_each(groups)
+    judged = judged[~np.isnan(probabilities[judged, 0])]
     return (judged, probabilities[judged]) if len(judged) else None
 
 
-def folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row indices to fit on and to hold out, stratified by class; every row is held out once, but
-    for a class' only one, which is always fitted on."""
+def folds(
+    labels: np.ndarray, seed: int, groups: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Row indices to fit on and to hold out, stratified by class, all rows of a group together;
+    every row is held out once, but for what a class has nothing beside: its only photograph, or the
+    copies of that."""
     from sklearn.model_selection import StratifiedKFold
 
-    alone = np.bincount(labels)[labels] == 1
-    rows, always = np.flatnonzero(~alone), np.flatnonzero(alone)
-    if not len(rows):
-        return
+    groups = np.arange(len(labels)) if groups is None else groups
+    different = copies.first_of_each(groups)
     # A class smaller than that has none in some folds, and at least one in what is fitted on.
-    most = int(np.bincount(labels[rows]).max())
+    most = int(np.bincount(labels[different]).max())
+    if most < 2:
+        return
     splitter = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        split = list(splitter.split(np.zeros(len(rows)), labels[rows]))
-    for train, held in split:
-        yield np.concatenate([rows[train], always]), rows[held]
+        split = list(splitter.split(np.zeros(len(different)), labels[different]))
+    for _, held in split:
+        out = np.isin(groups, groups[different[held]])
+        lost = np.setdiff1d(labels[out], labels[~out])
+        out &= ~np.isin(groups, groups[out & np.isin(labels, lost)])
+        if out.any():
+            yield np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def with_copies(data: TrainingData) -> TrainingData:
+    """`data` with the `groups` that its features tell, where nobody looked yet."""
+    if data.groups is not None:
+        return data
+    embedder = _embedder(data)
+    own, mirrored = _embedded(data, embedder)
+    if len(data.valid_features):
+        own = np.concatenate([own, predict(embedder, data.valid_features)])
+    labels = np.concatenate([data.labels, data.valid_labels])
+    if mirrored is not None:  # there is none of those to validate, which nothing is fitted on
+        mirrored = np.concatenate([mirrored, own[len(mirrored) :]])
+    return replace(data, groups=copies.by_features(own, labels, mirrored))
 
 
 def embedding(model: Any, data: TrainingData) -> Any:

@@ -4,7 +4,8 @@ The distance is one minus the cosine to the nearest neighbour, in embeddings of 
 Sun, Ming, Zhu and Li, "Out-of-Distribution Detection with Deep Nearest Neighbors" (ICML 2022). The
 training photographs are stood for by a few k-means centres a class, so that a head stays small.
 It is told in units of a threshold: training photographs, each measured against centres made without
-it, stay below 1 in all but a hundredth of cases. Nothing but training photographs sets it.
+it and its copies, stay below 1 in all but a hundredth of cases, copies counted once. Nothing but
+training photographs sets it. Assumed is that photographs to come are drawn as these were.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flowerray import heads
+from flowerray import copies, heads
 from flowerray.heads import TrainingData
 
 METHOD = "1 - cosine to the nearest of k-means centres of the training embeddings"
@@ -27,8 +28,8 @@ FARTHEST = 2.0  # that 1 - cosine can be
 @dataclass(frozen=True)
 class Novelty:
     """`centres` (centres, width) float32 of unit length; the `threshold` that counts as 1; and the
-    training photographs' own novelty, each measured against centres made without it, (n,); 0 for
-    a class' only one."""
+    training photographs' own novelty, each measured against centres made without it and its
+    copies, (n,); 0 for a class' only one."""
 
     centres: np.ndarray
     threshold: float
@@ -42,11 +43,13 @@ def fit(model: Any, data: TrainingData, seed: int) -> Novelty:
     embedder = keras.Model(model.inputs[0], heads.embedding(model, data))
     embedded = heads.predict(embedder, data.features)
     distances = np.full(len(embedded), np.nan)
-    for train, held in heads.folds(data.labels, seed):
+    groups = heads.with_copies(data).groups_to_train
+    for train, held in heads.folds(data.labels, seed, groups):
         centres = _centres(embedded[train], data.labels[train], seed)
         distances[held] = 1 - (embedded[held] @ centres.T).max(axis=1)
     # A class' only photograph can't be measured; with nothing else there is nothing to go by.
-    known = distances[~np.isnan(distances)]
+    different = distances[copies.first_of_each(groups)]
+    known = different[~np.isnan(different)]
     threshold = max(float(np.quantile(known, QUANTILE)), 1e-3) if len(known) else FARTHEST
     novel = np.nan_to_num(distances / threshold)
     return Novelty(_centres(embedded, data.labels, seed), threshold, novel)

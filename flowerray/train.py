@@ -25,6 +25,7 @@ from flowerray import (
     classifier,
     cluster,
     conversion,
+    copies,
     corrections,
     gallery,
     hardware,
@@ -176,6 +177,7 @@ def fit_and_save(
     keras = import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         loaded = _load(output, corrected, Path(directory))
+        loaded = replace(loaded, data=heads.with_copies(loaded.data))
         data = loaded.data
         if settings.class_weights == "balanced":
             counts = np.bincount(data.labels, minlength=data.classes)
@@ -211,6 +213,7 @@ def fit_and_save(
         fit_seconds = time.perf_counter() - started
         fitted = Fitted.of(model, settings, data)
         found = fitted.calibration
+        yield from _told_of_copies(loaded, found["copies"])
         yield (
             f"train: calibrated on {found['photographs']:,} photographs ({found['source']}): "
             f"expected error {found['ece_before']:.3f} before, {found['ece_after']:.3f} after"
@@ -219,6 +222,23 @@ def fit_and_save(
     converts = hardware.has_openvino() and keras.backend.backend() == "tensorflow"
     if loaded.base_spec.engine == "openvino" and converts:
         yield fitted.head, openvino.convert_head(fitted.head)
+
+
+def _told_of_copies(loaded: _Loaded, left_out: dict[str, int]) -> Iterator[str]:
+    """A line for copies that are no evidence, and one for each class that has no evidence."""
+    data = loaded.data
+    if any(left_out.values()):
+        yield (
+            f"train: {left_out['train']:,} photographs to train on are copies of others there, "
+            f"{left_out['valid']:,} to validate of these or of each other: copies are no evidence"
+        )
+    assert data.groups is not None
+    for index, name in enumerate(loaded.classes):
+        if len(np.unique(data.groups_to_train[data.labels == index])) == 1:
+            yield (
+                f"train: all photographs of {name} to train on are one, or copies of it: it can't "
+                "be judged by others; add different ones"
+            )
 
 
 def _rejected(output: Output) -> list[int]:
@@ -241,13 +261,16 @@ def _best(history: list[dict[str, float]]) -> int:
 @dataclass(frozen=True)
 class Fitted:
     """The head as it is saved, and what heads fitted without them say of photographs: `out_of_fold`
-    of those training photographs that are `judged` (indices), and `valid` of all to validate."""
+    of those training photographs that are `judged` (indices), and `valid` of all to validate, of
+    which those `unseen` (indices) are no copies, neither of training photographs nor of each other.
+    """
 
     head: bytes
     calibration: dict[str, Any]
     judged: np.ndarray
     out_of_fold: np.ndarray
     valid: np.ndarray
+    unseen: np.ndarray
     training_novelty: np.ndarray
     valid_novelty: np.ndarray
 
@@ -255,11 +278,13 @@ class Fitted:
     def of(cls, model: Any, settings: TrainSettings, data: heads.TrainingData) -> Fitted:
         model = heads.without_optimizer(model)
         none = np.zeros(0, int), np.zeros((0, data.classes), np.float32)
-        judged, unseen = heads.out_of_fold(settings.recipe, data, settings.seed) or none
-        valid = heads.predict(model, data.valid_features)
+        data = heads.with_copies(data)
+        judged, held_out = heads.out_of_fold(settings.recipe, data, settings.seed) or none
+        unseen = data.unseen
+        valid = heads.predict(model, data.valid_features)[unseen]
         # Out-of-fold heads and the final one are of one kind: they share the temperature.
-        evidence = np.concatenate([unseen, valid])
-        truth = np.concatenate([data.labels[judged], data.valid_labels])
+        evidence = np.concatenate([held_out, valid])
+        truth = np.concatenate([data.labels[judged], data.valid_labels[unseen]])
         temperature, scaled = 1.0, evidence
         if len(truth) >= calibration.LEAST_EVIDENCE:
             temperature = calibration.temperature(evidence, truth)
@@ -267,6 +292,7 @@ class Fitted:
         about = {
             "source": "cross-validation" if len(judged) else "validation",
             "photographs": len(truth),
+            "copies": _copies_left_out(data),
             "temperature": temperature,
             "ece_before": calibration.expected_error(evidence, truth),
             "ece_after": calibration.expected_error(scaled, truth),
@@ -275,11 +301,21 @@ class Fitted:
         heads.set_temperature(model, temperature)
         found = novelty.fit(model, data, settings.seed)
         model = novelty.attached(model, data, found)
-        unseen = calibration.at_temperature(unseen, temperature)
+        held_out = calibration.at_temperature(held_out, temperature)
         final = heads.predict(model, data.valid_features)
         valid, valid_novelty = final[:, :-1], final[:, -1]
         head = classifier.head_bytes(model)
-        return cls(head, about, judged, unseen, valid, found.of_training[judged], valid_novelty)
+        training_novelty = found.of_training[judged]
+        return cls(*(head, about, judged, held_out, valid, unseen, training_novelty, valid_novelty))
+
+
+def _copies_left_out(data: heads.TrainingData) -> dict[str, int]:
+    """How many photographs of each split are no evidence, since others stand for them."""
+    different = copies.first_of_each(data.groups_to_train)
+    return {
+        "train": len(data.labels) - len(different),
+        "valid": len(data.valid_labels) - len(data.unseen),
+    }
 
 
 class _Checkpoint:
@@ -491,11 +527,17 @@ def _save(
 
 def _evidence(loaded: _Loaded, fitted: Fitted) -> pa.Table:
     """See ``flowerray.classifier.EVIDENCE``."""
-    data, judged = loaded.data, fitted.judged
+    data, judged, unseen = loaded.data, fitted.judged, fitted.unseen
     trained_on = [loaded.uris["train"][i] for i in judged]
     parts = [
         ("train", trained_on, data.labels[judged], fitted.out_of_fold, fitted.training_novelty),
-        ("valid", loaded.uris["valid"], data.valid_labels, fitted.valid, fitted.valid_novelty),
+        (
+            "valid",
+            [loaded.uris["valid"][i] for i in unseen],
+            data.valid_labels[unseen],
+            fitted.valid[unseen],
+            fitted.valid_novelty[unseen],
+        ),
     ]
     names = np.array(loaded.classes, object)
     tables = []

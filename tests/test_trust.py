@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowerray import calibration, classifier, heads, novelty
+from flowerray import calibration, classifier, copies, heads, novelty
 from flowerray.engines.keras import open_head
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.extract import extract
@@ -18,7 +18,7 @@ from flowerray.heads import TrainingData
 from flowerray.label import label
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
 from flowerray.shards import read_output, read_table
-from flowerray.train import _is_over, train
+from flowerray.train import Fitted, _is_over, train
 
 
 def overconfident(rows=4000, sharpness=3.0):
@@ -355,3 +355,133 @@ def test_finetune_asks_for_a_layer(few, local_ray, tmp_path):
     extract(ExtractSettings(images=str(few.labelled), out=features))
     with pytest.raises(UsageError, match="--layer"):
         train(TrainSettings(features=features, out=str(tmp_path / "c"), recipe="finetune"))
+
+
+def chance_with_copies(jitter, width=16, seed=0):
+    """300 points with labels of chance, each with four jittered copies; none to validate is one."""
+    chance = np.random.default_rng(seed)
+    points, labels = chance.normal(size=(360, width)), chance.integers(0, 3, 360)
+    copies = [points[:300] + jitter * chance.normal(size=(300, width)) for _ in range(4)]
+    features = np.concatenate([points[:300], *copies]).astype(np.float16)
+    return TrainingData(
+        features, np.tile(labels[:300], 5), points[300:].astype(np.float16), labels[300:], 3
+    )
+
+
+def promised(fitted, data):
+    """Of each class the threshold for a precision of 0.97, by the evidence."""
+    unseen = fitted.unseen
+    said = np.concatenate([fitted.out_of_fold, fitted.valid[unseen]])
+    truth = np.concatenate([data.labels[fitted.judged], data.valid_labels[unseen]])
+    predicted, classes = said.argmax(1), [str(i) for i in range(data.classes)]
+    found = calibration.thresholds(predicted, said.max(1), predicted == truth, classes, 0.97)
+    return [found[name]["threshold"] for name in classes]
+
+
+@pytest.mark.parametrize("width", [16, 256])
+@pytest.mark.parametrize("jitter", [0, 0.01, 0.1, 0.3, 0.5])
+def test_copies_of_photographs_with_labels_of_chance_are_promised_nothing(jitter, width):
+    data = chance_with_copies(jitter, width)
+    *_, (_, model) = heads.logistic(data, None, 0, None)
+    settings = TrainSettings(features="-", out="-", recipe="mlp")
+    fitted = Fitted.of(model, settings, data)
+    assert promised(fitted, data) == [None] * 3
+    if jitter <= 0.1:
+        assert fitted.judged.tolist() == list(range(300))  # each photograph is one trial
+        assert fitted.calibration["copies"] == {"train": 1200, "valid": 0}
+    photographs = np.tile(np.arange(300), 5)
+    groups = heads.with_copies(data).groups_to_train
+    for fitted_on, held in heads.folds(data.labels, 0, groups):
+        together = set(photographs[fitted_on]) & set(photographs[held])
+        assert not together or jitter > 0.1
+
+
+def test_photographs_to_validate_that_are_copies_of_training_photographs_are_no_evidence(clusters):
+    """Labels are of chance, and half of those to validate were trained on."""
+    chance = np.random.default_rng(0)
+    labels = chance.integers(0, 3, 300)
+    features = np.concatenate([clusters.features, clusters.valid_features])
+    leaked = np.arange(0, 240, 4)
+    data = TrainingData(
+        features[:240],
+        labels[:240],
+        np.concatenate([features[240:], features[leaked], features[240:250]]),
+        np.concatenate([labels[240:], labels[leaked], labels[240:250]]),
+        3,
+    )
+    *_, (_, model) = heads.logistic(data, None, 0, None)
+    settings = TrainSettings(features="-", out="-", recipe="article")  # evidence is validation
+    fitted = Fitted.of(model, settings, data)
+    assert fitted.unseen.tolist() == list(range(60)) and len(fitted.valid) == 130
+    assert fitted.calibration["copies"] == {"train": 0, "valid": 70}
+    assert fitted.calibration["photographs"] == 60
+
+
+def test_a_class_of_copies_of_one_photograph_is_never_held_out_nor_accepted(clusters):
+    chance = np.random.default_rng(2)
+    copies = chance.gamma(1.0, 1.0, (1, 2, 2, 16)) + chance.normal(0, 0.01, (40, 2, 2, 16))
+    data = TrainingData(
+        np.concatenate([copies.astype(np.float16), clusters.features]),
+        np.concatenate([np.full(40, 3), clusters.labels]),
+        clusters.valid_features,
+        clusters.valid_labels,
+        4,
+    )
+    judged, _ = heads.out_of_fold("logistic", data, 0)
+    assert judged.tolist() == list(range(40, 280))
+    *_, (_, model) = heads.logistic(data, None, 0, None)
+    fitted = Fitted.of(model, TrainSettings(features="-", out="-", recipe="logistic"), data)
+    assert promised(fitted, data)[3] is None
+
+
+def test_folds_keep_a_class_whose_photographs_are_all_copies_of_other_classes():
+    labels = np.array([0, 1] * 20 + [2, 2])
+    groups = np.array([*range(40), 0, 1])  # a photograph under two labels, twice
+    found = list(heads.folds(labels, 0, groups))
+    assert all(set(labels[fitted_on]) == {0, 1, 2} for fitted_on, _ in found)
+    assert all(not set(groups[fitted_on]) & set(groups[held]) for fitted_on, held in found)
+
+
+def test_different_photographs_are_not_taken_for_copies(clusters):
+    """Neither of tight classes far apart, nor where a class' members lie on a line."""
+    assert len(np.unique(heads.with_copies(clusters).groups)) == 300
+    chance = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    centres = 10 * np.eye(3, 16)
+    for spread in (0.01, 0.1, 1.0):
+        points = centres[labels] + spread * chance.normal(size=(300, 16))
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+        assert len(np.unique(copies.by_features(points.astype(np.float32), labels))) >= 290
+
+
+def test_mirror_images_are_copies_where_they_are_trained_on():
+    chance = np.random.default_rng(0)
+    points = chance.normal(size=(400, 32)).astype(np.float32)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    own, mirrored = np.concatenate([points[:200], points[200:]]), np.roll(points, 200, axis=0)
+    labels = np.tile(chance.integers(0, 2, 200), 2)
+    assert len(np.unique(copies.by_features(own, labels))) == 400
+    groups = copies.by_features(own, labels, mirrored)
+    assert (groups[:200] == groups[200:]).all() and len(np.unique(groups)) == 200
+
+
+def test_two_groupings_are_joined():
+    one, other = np.array([0, 0, 1, 2, 3]), np.array([5, 6, 6, 7, 8])
+    assert copies.joined(one, other).tolist() == [0, 0, 0, 1, 2]
+
+
+def test_copies_are_told_in_a_line(fast, tmp_path, capfd):
+    """Every drawing twice, and each to validate trained on."""
+    images = tmp_path / "images"
+    photographs = read_table(read_output(str(fast / "features"), "features"), ["uri", "label"])
+    for i, row in enumerate(photographs.to_pylist()):
+        for split in ("train", "valid"):
+            there = images / split / row["label"]
+            there.mkdir(parents=True, exist_ok=True)
+            shutil.copy(row["uri"], there / f"{i}{os.path.splitext(row['uri'])[1]}")
+    features = str(tmp_path / "f")
+    extract(ExtractSettings(images=str(images), out=features, base="thumbnail"))
+    train(TrainSettings(features=features, out=str(tmp_path / "c")))
+    assert "copies are no evidence" in capfd.readouterr().err
+    rows = classifier.evidence(str(tmp_path / "c")).to_pylist()
+    assert rows and {row["split"] for row in rows} == {"train"}
