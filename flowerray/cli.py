@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 from flowerray import __version__, api, config
 from flowerray.errors import FlowerrayError
+from flowerray.progress import say
 from flowerray.settings import (
     CHECKS,
     BaselineSettings,
@@ -66,7 +68,6 @@ def _sample(settings: SampleSettings) -> Any:
 
 def _weights(settings: WeightsSettings) -> Any:
     from flowerray import weights
-    from flowerray.progress import say
 
     if settings.action == "show":
         return weights.in_cache()
@@ -544,6 +545,7 @@ def _complete(action: argparse.Action, paths: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed, 2 usage, 130 interrupted."""
+    _prepare_streams(again=arguments is None)
     words = sys.argv[1:] if arguments is None else list(arguments)
     before = signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -551,19 +553,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command, as_json = COMMANDS[chosen.pop("command")], chosen.pop("json")
         chosen.pop("config", None)
         done = command.run(command.settings(**chosen))
-        print(json.dumps(_plain(done), indent=2) if as_json else command.text(done), flush=True)
+        _print(json.dumps(_plain(done), indent=2) if as_json else command.text(done))
         return 0 if getattr(done, "whole", True) and getattr(done, "passed", True) else 1
     except FlowerrayError as error:
-        print(f"flowerray: {error}", file=sys.stderr)
+        say(f"flowerray: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("flowerray: interrupted; run the same command again to go on", file=sys.stderr)
+        say("flowerray: interrupted; run the same command again to go on")
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our stdout has gone; there is nobody to tell
-        return 1
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _prepare_streams(again: bool) -> None:
+    """Have no character that a stream can't show, and no stream that is closed, end a command. In
+    a locale whose file names aren't UTF-8 Python starts `again`, in its UTF-8 mode."""
+    if again and sys.getfilesystemencoding() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"  # for the workers
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: the next file opened would take its place, and what is printed
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _print(text: str) -> None:
+    """Print the result. A reader that has gone, as `head` does, has what it wanted.
+
+    Raises:
+        FlowerrayError: it can't be written (disk full).
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Python would try to write the rest when it ends.
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise FlowerrayError(
+                f"the job is done, but its result can't be printed: {error.strerror}"
+            ) from None
 
 
 def _from_file(words: list[str]) -> tuple[str | None, dict[str, Any]]:

@@ -7,8 +7,10 @@ import math
 import os
 import re
 import secrets
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -31,6 +33,7 @@ ACTOR_BYTES = 2 << 30  # what an actor may take; see docs/benchmarks.md
 HEAD_CHECK_SECONDS = 5
 HEAD_LOST_SECONDS = 40  # a head with external storage may come back; Ray itself waits 60
 FULL_SECONDS = 3  # a node tells late of what a job has given back
+RAY_DIRECTORY_BYTES = 39  # of the 107 that a socket's name may have; Ray adds up to 68
 OBJECT_STORE_BYTES = 512 << 20  # a local Ray carries weights and one row a shard, no pixels
 
 
@@ -101,14 +104,15 @@ def connection(address: str | None) -> Iterator[None]:
         stack.enter_context(redirect_stdout(sys.stderr))  # where Ray tells of retries
         stack.enter_context(_errors_of_ours())
         if not nested:
-            _connect(address)
+            directory = None if address else stack.enter_context(_directory_for_ray())
+            _connect(address, directory)
             stack.callback(ray.shutdown)
             if address:
                 stack.enter_context(_watched_head(ray.get_runtime_context().gcs_address))
         yield
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str | None, directory: str | None) -> None:
     import ray
 
     try:
@@ -123,6 +127,7 @@ def _connect(address: str | None) -> None:
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
+                _temp_dir=directory,
             )
     except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
         where = f"the Ray cluster at {address}" if address else "a local Ray"
@@ -139,6 +144,42 @@ def _authenticate_local() -> None:
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+@contextmanager
+def _directory_for_ray() -> Iterator[str | None]:
+    """Where a local Ray keeps its sockets and logs: None for where it would by itself; where it
+    can't, a private one, for the length of the block.
+
+    Raises:
+        FlowerrayError: there is none that can be written to.
+    """
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+    if _takes_sockets(f"{usual}/ray"):
+        yield None
+        return
+    for base in (usual, "/tmp", "/var/tmp", "/dev/shm", os.path.expanduser("~")):
+        try:
+            directory = tempfile.mkdtemp(prefix="ray-", dir=os.path.abspath(base))
+        except OSError:
+            continue
+        try:
+            if _takes_sockets(directory):
+                yield directory
+                return
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+    raise FlowerrayError(
+        f"Ray needs a directory of at most {RAY_DIRECTORY_BYTES} bytes of name that can be written "
+        "to, and /tmp is none: set RAY_TMPDIR to one"
+    )
+
+
+def _takes_sockets(directory: str) -> bool:
+    """Whether Ray could work in `directory`, there or not: its own sockets' names are long."""
+    above = directory if os.path.isdir(directory) else os.path.dirname(directory)
+    short = len(os.fsencode(os.path.realpath(directory))) <= RAY_DIRECTORY_BYTES
+    return short and os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK)
 
 
 def _check_answers(address: str) -> None:
@@ -213,13 +254,13 @@ def _without_core_log() -> Iterator[None]:
     (/tmp/ray/session_latest/logs), in the middle of our progress. Python's stderr stays."""
     try:
         is_core_log = sys.stderr.fileno() == 2
-    except (OSError, ValueError):  # a notebook's, or a test's
+    except (AttributeError, OSError, ValueError):  # a notebook's, or a test's
         is_core_log = False
     if not is_core_log:
         yield
         return
     python_stderr, real = sys.stderr, os.dup(2)
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    sys.stderr = os.fdopen(os.dup(2), "w", 1, python_stderr.encoding, "backslashreplace")
     with open(os.devnull, "w") as null:
         os.dup2(null.fileno(), 2)
     try:

