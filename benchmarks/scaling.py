@@ -30,8 +30,9 @@ from measure import machine, peak_megabytes
 from flowerray import catalog, cluster, shards
 from flowerray.bases import BaseSpec
 from flowerray.catalog import FOUND, Listing, Manifest, Shard
-from flowerray.label import _counted, _write_review
+from flowerray.label import _Counts
 from flowerray.photographs import Limits, read_and_decode
+from flowerray.review import COLUMNS, review_queue
 from flowerray.settings import ExtractSettings
 from flowerray.shards import Output
 from flowerray.storage import Folder
@@ -253,7 +254,11 @@ class Nothing:
 
 def labelled(work: Path, count: int) -> Output:
     """An output of `count` label shards of random labels, a third of them not accepted."""
-    about = {"kind": "labels", "config": {"classes": list("abc")}, "flowerray_version": "-"}
+    about = {
+        "kind": "labels",
+        "config": {"classes": ["rose", "sunflower", "tulip"], "top_k": 3},
+        "flowerray_version": "-",
+    }
     output = Output(Folder.at(work / f"labels-{count}"), manifest_of(count), about)
     if output.folder.exists("run.json"):
         return output
@@ -307,6 +312,20 @@ def last_pass(do: Callable[[Output], Any]) -> Callable[[Path, int], dict[str, An
     return probe
 
 
+def count_labels(output: Output) -> None:
+    counts = _Counts()
+    for table in shards.iter_shards(output, ["label", "error", "novelty", "accepted"]):
+        counts.add(table)
+
+
+def write_review(output: Output) -> None:
+    config = output.run["config"]
+    with review_queue(config["classes"], config["top_k"]) as queue:
+        for table in shards.iter_shards(output, COLUMNS):
+            queue.add(table)
+        queue.write(output.folder)
+
+
 PROBES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "listing": probe_listing,
     "walk": probe_walk,
@@ -316,9 +335,9 @@ PROBES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "given": probe_given,
     "ray": probe_ray,
     "shards": probe_shards,
-    "counted": last_pass(_counted),
+    "counted": last_pass(count_labels),
     "rejects": last_pass(shards.rejects),
-    "review": last_pass(_write_review),
+    "review": last_pass(write_review),
     "verify": last_pass(lambda output: verify(str(output.folder))),
 }
 

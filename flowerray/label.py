@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from flowerray import (
     calibration,
@@ -31,13 +32,13 @@ from flowerray.errors import FlowerrayError
 from flowerray.export import TABLE_WRITERS
 from flowerray.photographs import Rejected
 from flowerray.progress import say
+from flowerray.review import review_queue
 from flowerray.settings import LabelSettings
 from flowerray.shards import Output
 from flowerray.storage import Folder, whole_file
 from flowerray.weights import Weights
 
 GALLERY_PHOTOGRAPHS = 25
-REVIEW_ROWS_A_GROUP = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -102,42 +103,80 @@ def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
             if to_do:
                 shards.delete_derived(folder, output.run)  # or a kill before the new would leave it
             timing = inference.run(output, work, model, settings, "label")
-    if accept.thresholds is not None and not output.folder.exists(shards.REVIEW):
-        _write_review(output)
     if timing.computed:
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
         output = shards.with_record(output, timing=last)
-    if settings.format != "parquet":
-        with output.folder.create(f"labels.{settings.format}") as stream:
-            TABLE_WRITERS[settings.format](shards.iter_shards(output), stream)
-    if settings.gallery:
-        _draw_gallery(output, settings.gallery)
-    labels, rejected, accepted, novel = _counted(output)
+    counts = _finished(output, trained.classes, top_k, accept, settings)
     return LabelSummary(
         str(output.folder),
         output.manifest.rows,
-        {name: labels[name] for name in trained.classes},
-        accepted if accept.thresholds is not None else None,
-        novel,
-        dict(rejected.most_common()),
+        {name: counts.labels[name] for name in trained.classes},
+        counts.accepted if accept.thresholds is not None else None,
+        counts.novel,
+        dict(counts.rejected.most_common()),
         spec.precision,
         output.run.get("agreement"),
         **dataclasses.asdict(timing),
     )
 
 
-def _counted(output: Output) -> tuple[Counter[str], Counter[str], int, int]:
+def _finished(
+    output: Output, classes: list[str], top_k: int, accept: Acceptance, settings: LabelSettings
+) -> _Counts:
+    """Write what is made of all shards, the review queue, a table and a gallery, and count them:
+    each shard is read once."""
+    counts = _Counts()
+    takers: list[Callable[[pa.Table], None]] = [counts.add]
+    columns = ["label", "error", "novelty", "accepted"]
+    entries: list[tuple[str, str]] = []
+    with ExitStack() as stack:
+        queue = None
+        if accept.thresholds is not None and not output.folder.exists(shards.REVIEW):
+            queue = stack.enter_context(review_queue(classes, top_k))
+            takers.append(queue.add)
+            columns += ["image_id", "uri", "confidence", "top_k"]
+        if settings.gallery:
+            takers.append(partial(_add_captions, entries))
+            columns += ["uri", "confidence"]
+        whole = settings.format != "parquet"
+        read = None if whole else [name for name in shards.LABELS.names if name in columns]
+        tables = _handed_to(takers, shards.iter_shards(output, read))
+        if whole:
+            with output.folder.create(f"labels.{settings.format}") as file:
+                TABLE_WRITERS[settings.format](tables, file)
+        else:
+            for _ in tables:
+                pass
+        if queue is not None:
+            queue.write(output.folder)
+    if settings.gallery:
+        _draw_gallery(output, entries, settings.gallery)
+    return counts
+
+
+def _handed_to(
+    takers: Iterable[Callable[[pa.Table], None]], tables: Iterable[pa.Table]
+) -> Iterator[pa.Table]:
+    for table in tables:
+        for take in takers:
+            take(table)
+        yield table
+
+
+class _Counts:
     """Photographs of each label, rejected for each reason, accepted, more novel than 1."""
-    labels: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
-    accepted = novel = 0
-    for table in shards.iter_shards(output, ["label", "error", "novelty", "accepted"]):
-        labels.update(shards.counted(table["label"]))
-        rejected.update(shards.counted(table["error"]))
-        accepted += pc.sum(table["accepted"]).as_py() or 0
-        novel += pc.sum(pc.greater(table["novelty"], 1)).as_py() or 0
-    return labels, rejected, accepted, novel
+
+    def __init__(self) -> None:
+        self.labels: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.accepted = self.novel = 0
+
+    def add(self, table: pa.Table) -> None:
+        self.labels.update(shards.counted(table["label"]))
+        self.rejected.update(shards.counted(table["error"]))
+        self.accepted += pc.sum(table["accepted"]).as_py() or 0
+        self.novel += pc.sum(pc.greater(table["novelty"], 1)).as_py() or 0
 
 
 def _asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:
@@ -212,11 +251,20 @@ class Acceptance:
             found = {name: dict(one) for name in classes}
         return cls(settings.min_precision, settings.min_confidence, found)
 
-    def __call__(self, label: str, confidence: float, novelty: float) -> bool | None:
+    def __call__(
+        self,
+        classes: list[str],
+        labels: np.ndarray,
+        confidence: np.ndarray,
+        novelty: np.ndarray,
+    ) -> pa.Array:
+        """Whether each of n labels, their numbers in `classes` (n,), is accepted with its
+        `confidence` and `novelty` float32 (n,): bool (n,), null where nobody asked."""
         if self.thresholds is None:
-            return None
-        least = self.thresholds[label]["threshold"]
-        return bool(least is not None and confidence >= least and novelty <= 1)
+            return pa.nulls(len(labels), pa.bool_())
+        found = (self.thresholds[name]["threshold"] for name in classes)
+        least = np.array([np.inf if one is None else one for one in found], np.float32)
+        return pa.array((confidence >= least[labels]) & (novelty <= 1))
 
 
 class LabelWork:
@@ -237,66 +285,48 @@ class LabelWork:
 
     def table(self, rows: pa.Table, outcomes: list[Any]) -> pa.Table:
         # An outcome is the classes' probabilities and the novelty.
-        top = [None if isinstance(o, Rejected) else self._top(o[:-1]) for o in outcomes]
-        accepted = [
-            self.accept(t[0]["label"], t[0]["probability"], o[-1]) if t else None
-            for t, o in zip(top, outcomes, strict=True)
-        ]
+        bad = np.array([isinstance(outcome, Rejected) for outcome in outcomes], bool)
+        good = [outcome for outcome in outcomes if not isinstance(outcome, Rejected)]
+        found = np.array(good, np.float32).reshape(len(good), len(self.classes) + 1)
+        probabilities, novelty = found[:, :-1], found[:, -1]
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.top_k]
+        top = np.take_along_axis(probabilities, best, axis=1)
+        names = pa.array(self.classes, pa.string())
+        pairs = pa.StructArray.from_arrays(
+            [names.take(pa.array(best.ravel())), pa.array(top.ravel())],
+            fields=list(shards.LABELS.field("top_k").type.value_type),
+        )
+        offsets = pa.array(np.arange(len(good) + 1, dtype=np.int32) * best.shape[1])
+        accepted = self.accept(self.classes, best[:, 0], top[:, 0], novelty)
+        # Where the photograph is rejected, there is no row to take.
+        row = pa.array(np.cumsum(~bad) - 1, mask=bad)
         columns = [
             rows["image_id"].combine_chunks(),
             rows["uri"].combine_chunks(),
-            pa.array([t[0]["label"] if t else None for t in top], pa.string()),
-            pa.array([t[0]["probability"] if t else None for t in top], pa.float32()),
-            pa.array(top, shards.LABELS.field("top_k").type),
-            pa.array(
-                [o[-1] if t else None for t, o in zip(top, outcomes, strict=True)], pa.float32()
-            ),
-            pa.array(accepted, pa.bool_()),
+            names.take(pa.array(best[:, 0])).take(row),
+            pa.array(top[:, 0]).take(row),
+            pa.ListArray.from_arrays(offsets, pairs).take(row),
+            pa.array(novelty).take(row),
+            accepted.take(row),
             *shards.error_columns(outcomes),
         ]
         return pa.table(columns, schema=shards.LABELS)
 
-    def _top(self, probabilities: np.ndarray) -> list[dict[str, Any]]:
-        best = np.argsort(-probabilities, kind="stable")[: self.top_k]
-        return [{"label": self.classes[i], "probability": probabilities[i]} for i in best]
 
-
-def _write_review(output: Output) -> None:
-    """review.parquet: every label that was not accepted, the least sure first."""
-    columns = ["image_id", "uri", "label", "confidence", "top_k", "novelty", "accepted"]
-    tables = (
-        table.filter(pc.equal(table["accepted"], False)).drop_columns(["accepted"])
-        for table in shards.iter_shards(output, columns)
-    )
-    table = pa.concat_tables(tables)
-    # Sorting takes whole columns, and Arrow's plain strings end at 2 GiB.
-    table = table.set_column(1, "uri", table["uri"].cast(pa.large_string()))
-    table = table.sort_by([("confidence", "ascending"), ("image_id", "ascending")])
-    reason = pc.if_else(pc.greater(table["novelty"], 1), "novel", "unsure")
-    table = table.append_column("reason", reason)
-    schema = table.schema.set(1, pa.field("uri", pa.string())).remove_metadata()
-    with (
-        output.folder.create(shards.REVIEW) as stream,
-        pq.ParquetWriter(stream, schema, compression="zstd") as writer,
-    ):
-        for batch in table.to_batches(REVIEW_ROWS_A_GROUP):
-            writer.write_table(pa.Table.from_batches([batch]).cast(schema))
-
-
-def _draw_gallery(output: Output, path: str) -> None:
-    """The first photographs that have a label, captioned with it and its confidence."""
-    entries: list[tuple[str, str]] = []
-    for table in shards.iter_shards(output, ["uri", "label", "confidence"]):
+def _add_captions(entries: list[tuple[str, str]], table: pa.Table) -> None:
+    """Add the first photographs that have a label, captioned with it and its confidence."""
+    missing = GALLERY_PHOTOGRAPHS - len(entries)
+    if missing > 0:
+        shown = table.filter(pc.is_valid(table["label"])).slice(0, missing)
         entries += [
             (row["uri"], f"{row['label']}\n{row['confidence']:.3f}")
-            for row in table.to_pylist()
-            if row["label"] is not None
+            for row in shown.select(["uri", "label", "confidence"]).to_pylist()
         ]
-        if len(entries) >= GALLERY_PHOTOGRAPHS:
-            break
-    shown = entries[:GALLERY_PHOTOGRAPHS]
+
+
+def _draw_gallery(output: Output, entries: list[tuple[str, str]], path: str) -> None:
     png = gallery.draw(
-        shown, f"{len(shown)} of {output.manifest.rows:,} photographs, label and confidence"
+        entries, f"{len(entries)} of {output.manifest.rows:,} photographs, label and confidence"
     )
     with whole_file(path) as stream:
         stream.write(png)

@@ -53,7 +53,8 @@ BEGINNINGS = {"csv": b"image_id,", "jsonl": b'{"image_id"'}  # of a file of all 
 OUR_NAMES = r"\d{12}\.parquet"  # of shards, and of parts of the manifest
 
 MADE_BY = {"features": "flowerray extract", "labels": "flowerray label"}
-READS_IN_FLIGHT = 16  # of shards, by one that goes through all of them
+READS_IN_FLIGHT = 16  # of shards, by one that goes through all of them,
+BYTES_READ_AHEAD = 128 << 20  # if they are not larger in all than this
 
 
 def features_schema(feature_length: int, mirrored: bool = False) -> pa.Schema:
@@ -339,17 +340,22 @@ def read_table(output: Output, columns: Sequence[str]) -> pa.Table:
 
 
 def iter_shards(output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The committed shards one by one, in order, some being read ahead.
+    """The committed shards one by one, in order, some being read ahead: as many as fit in
+    BYTES_READ_AHEAD, by the largest so far.
 
     Raises:
         FlowerrayError: one can't be read.
     """
     with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
         ahead: deque[Future[pa.Table]] = deque()
+        largest, most = 1, 0
         for name in _shard_names(output):
             ahead.append(pool.submit(_read, output, name, columns))
-            if len(ahead) > READS_IN_FLIGHT:
-                yield ahead.popleft().result()
+            while len(ahead) > most:
+                table = ahead.popleft().result()
+                largest = max(largest, table.nbytes)
+                most = min(READS_IN_FLIGHT, BYTES_READ_AHEAD // largest)
+                yield table
         while ahead:
             yield ahead.popleft().result()
 

@@ -28,6 +28,7 @@ from flowerray.extract import extract
 from flowerray.inference import ShardActor
 from flowerray.label import label
 from flowerray.lease import _Owner
+from flowerray.review import ReviewQueue
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
 from flowerray.shards import _delete, read_output
 from flowerray.storage import Folder
@@ -103,11 +104,11 @@ def test_the_queue_for_review_is_of_all_rows_whatever_was_killed(labelled, pile,
     before = len(pq.read_table(out / "review.parquet")) if labelled(min_precision=1.0) else 0
     shutil.copy(pile / "photo-0001.jpg", pile / "zzz.jpg")
 
-    def killed(output):
+    def killed(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sys.modules[label.__module__], "_write_review", killed)
+        patch.setattr(ReviewQueue, "write", killed)
         labelled(min_precision=1.0, append=True)
     assert labelled(min_precision=1.0).computed == 0
     assert len(pq.read_table(out / "review.parquet")) == before + 1
