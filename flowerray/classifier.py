@@ -55,9 +55,13 @@ INNER = (  # of the bases' own layers that have no public name
     *("ops.numpy.Add", "ops.numpy.Multiply", "applications.convnext.LayerScale"),
     "applications.inception_resnet_v2.CustomScaleLayer",
 )
+# What a recipe that has epochs goes on with.
+OPTIMIZERS = ("Adam", "AdamW", "schedules.CosineDecay")
+MODELS = frozenset({"keras.src.models.functional.Functional", "keras.Sequential"})
 OBJECTS = frozenset(
     {
         "None.__keras_tensor__",
+        *(f"keras.optimizers.{name}" for name in OPTIMIZERS),
         *("keras.DTypePolicy", "keras.Sequential"),
         *(f"keras.layers.{name}" for name in LAYERS),
         *(f"keras.initializers.{name}" for name in INITIALIZERS),
@@ -145,7 +149,7 @@ def head_bytes(model: Any) -> bytes:
 
 
 def check_layers(head: bytes, of: str) -> None:
-    """Refuse a head with anything but the layers that recipes make.
+    """Refuse a head with anything but the layers and optimizers that recipes make.
 
     Raises:
         FlowerrayError: that of `of` has others, or is no Keras model.
@@ -155,9 +159,10 @@ def check_layers(head: bytes, of: str) -> None:
             config = json.loads(archive.read("config.json"))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise FlowerrayError(f"the head of {of} is no Keras model: {error}") from None
-    strange = sorted({name for name in _objects_in(config["config"]) if name not in OBJECTS})
-    if config.get("class_name") not in ("Functional", "Sequential"):
-        strange.insert(0, str(config.get("class_name")))
+    whole, *parts = [*_objects_in(config)] or ["no model"]
+    strange = sorted({name for name in parts if name not in OBJECTS})
+    if whole not in MODELS:
+        strange.insert(0, whole)
     if strange:
         raise FlowerrayError(
             f"the head of {of} holds {', '.join(strange)}, which no recipe of flowerray "

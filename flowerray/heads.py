@@ -451,14 +451,13 @@ def _epochs(
     mixup: float = 0.0,
 ) -> Epochs:
     features = [data.features] if data.mirrored is None else [data.features, data.mirrored]
-    weights = None if data.class_weights is None else dict(enumerate(data.class_weights))
     valid = _batches([data.valid_features], data.valid_labels, data.classes, None)
     for epoch in range(before.epochs if before else 0, epochs):
         _seed_dropout(model, seed, epoch)
-        train = _batches(features, data.labels, data.classes, (seed, epoch), mixup)
-        history = model.fit(
-            train, validation_data=valid, shuffle=False, verbose=0, class_weight=weights
+        train = _batches(
+            features, data.labels, data.classes, (seed, epoch), mixup, data.class_weights
         )
+        history = model.fit(train, validation_data=valid, shuffle=False, verbose=0)
         yield {name: float(values[-1]) for name, values in history.history.items()}, model
 
 
@@ -478,9 +477,14 @@ def _batches(
     classes: int,
     seed: tuple[int, int] | None,
     mixup: float = 0.0,
+    class_weights: np.ndarray | None = None,
 ) -> Any:
     """Batches of (float32 features, one-hot labels) of each copy of the photographs, shuffled where
-    there's a seed, then mixed with themselves in another order by shares of Beta(mixup, mixup)."""
+    there's a seed, then mixed with themselves in another order by shares of Beta(mixup, mixup).
+
+    With `class_weights` (classes,) each row's weight in the loss comes third: the mean of its
+    classes' by their shares. (Keras' own ``class_weight`` takes the largest share's alone.)
+    """
     import keras
 
     photographs = len(labels)
@@ -492,7 +496,7 @@ def _batches(
         def __len__(self) -> int:
             return math.ceil(len(order) / BATCH_SIZE)
 
-        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
             rows = order[index * BATCH_SIZE : (index + 1) * BATCH_SIZE]
             copies, which = np.divmod(rows, photographs)
             pairs = zip(copies, which, strict=True)
@@ -503,6 +507,8 @@ def _batches(
                 other, share = chance.permutation(len(rows)), np.float32(chance.beta(mixup, mixup))
                 chosen = share * chosen + (1 - share) * chosen[other]
                 truth = share * truth + (1 - share) * truth[other]
-            return chosen, truth
+            if class_weights is None:
+                return chosen, truth
+            return chosen, truth, truth @ class_weights.astype(np.float32)
 
     return Batches()

@@ -337,19 +337,36 @@ class _Checkpoint:
             return []
 
     def load(self) -> tuple[list[dict[str, float]], heads.Progress | None]:
-        """History and model of an earlier run of the same configuration; empty without one."""
+        """History and model of an earlier run of the same configuration; empty without one.
+
+        Raises:
+            FlowerrayError: the model holds what no recipe makes.
+        """
         history = self.history()
         if not history:
             return [], None
         try:
-            head = self.out.read(f"{CHECKPOINT}/{len(history)}.keras")
-            return history, heads.Progress(len(history), open_head(head, compile=True))
+            model = self._model(len(history), compile=True)
         except (OSError, ValueError, KeyError):
             return [], None
+        return history, heads.Progress(len(history), model)
 
     def model_after(self, epoch: int) -> Any:
-        """The model after the best epoch, counted from 1."""
-        return open_head(self.out.read(f"{CHECKPOINT}/{epoch}.keras"))
+        """The model after the best epoch, counted from 1.
+
+        Raises:
+            FlowerrayError: it holds what no recipe makes.
+        """
+        return self._model(epoch)
+
+    def _model(self, epoch: int, compile: bool = False) -> Any:
+        name = f"{CHECKPOINT}/{epoch}.keras"
+        head, file = self.out.read(name), self.out.file(name)
+        try:  # as a classifier's: who may write here need not be who trains
+            classifier.check_layers(head, file)
+        except FlowerrayError as error:
+            raise FlowerrayError(f"{error}; remove it to train anew") from None
+        return open_head(head, compile=compile)
 
     def save(self, history: list[dict[str, float]], model: Any) -> None:
         """Make `model`, after ``len(history)`` epochs, the one to go on from."""

@@ -13,6 +13,8 @@ from flowerray import classifier
 from flowerray.engines.keras import open_head
 from flowerray.errors import FlowerrayError
 from flowerray.heads import RECIPES, TrainingData, predict, without_optimizer
+from flowerray.storage import Folder
+from flowerray.train import CHECKPOINT, _Checkpoint
 
 MARK = "/tmp/flowerray-a-strangers-code-ran"
 
@@ -152,3 +154,53 @@ def test_a_damaged_classifier_is_told(model, tmp_path):
     shutil.rmtree(directory)
     with pytest.raises(FlowerrayError, match="no classifier in"):
         classifier.load(str(directory))
+
+
+def forged(head, change):
+    """`head` with its config changed in place."""
+    with zipfile.ZipFile(io.BytesIO(head)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    change(config)
+    files["config.json"] = json.dumps(config).encode()
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return written.getvalue()
+
+
+def an_epochs_model(data):
+    _, model = next(RECIPES["article"](data, 2, 0, None))
+    return classifier.head_bytes(model)
+
+
+STRANGE = {"module": "os", "class_name": "function", "config": "system", "registered_name": "x"}
+FORGERIES = {
+    "optimizer": lambda config: config["compile_config"].update(optimizer=STRANGE),
+    "loss": lambda config: config["compile_config"].update(loss=STRANGE),
+    "metric": lambda config: config["compile_config"].update(metrics=[["accuracy"], [STRANGE]]),
+    "rate": lambda config: config["compile_config"]["optimizer"]["config"].update(
+        learning_rate=STRANGE
+    ),
+    "build": lambda config: config.update(build_config={"input_shape": STRANGE}),
+    "layer": lambda config: config["config"]["layers"].append(STRANGE),
+    "model": lambda config: config.update(module="os"),
+}
+
+
+@pytest.mark.parametrize("part", FORGERIES)
+def test_a_checkpoint_with_a_strangers_object_is_refused(part, data, tmp_path):
+    head = an_epochs_model(data)
+    classifier.check_layers(head, "it")
+    out = Folder.at(tmp_path)
+    checkpoint = _Checkpoint(out, "same")
+    out.write(f"{CHECKPOINT}/1.keras", forged(head, FORGERIES[part]))
+    progress = {"config_fingerprint": "same", "history": [{"val_loss": 1.0}]}
+    out.write(f"{CHECKPOINT}/progress.json", json.dumps(progress).encode())
+    for load in (checkpoint.load, lambda: checkpoint.model_after(1)):
+        with pytest.raises(FlowerrayError, match=r"1\.keras holds os\..*refused"):
+            load()
+    out.write(f"{CHECKPOINT}/1.keras", head)
+    history, before = checkpoint.load()
+    assert len(history) == before.epochs == 1

@@ -350,6 +350,31 @@ def test_finetune_goes_on_as_if_it_had_not_been_killed():
     assert not np.array_equal(model.get_weights()[0], undisturbed.get_weights()[0])
 
 
+def test_mixtures_are_weighed_by_the_shares_of_their_classes():
+    import keras
+
+    labels, weights = np.arange(20) % 3, np.array([0.5, 1.0, 4.0])
+    features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float16)
+    for mixup in (0.0, 0.4):
+        batches = heads._batches([features], labels, 3, (0, 0), mixup, weights)
+        x, truth, weighed = batches[0]
+        by_hand = [sum(share * weights[k] for k, share in enumerate(row)) for row in truth]
+        np.testing.assert_allclose(weighed, by_hand, rtol=1e-6)
+        assert bool(mixup) == bool(np.any((truth > 0) & (truth < 1)))
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+        heads._compile(model, keras.optimizers.SGD(0.0))
+        likelihood = np.log(heads.predict(model, x))
+        loss = -np.mean(np.array(by_hand) * (truth * likelihood).sum(axis=1))
+        fitted = model.fit(batches, shuffle=False, verbose=0).history["loss"][0]
+        assert fitted == pytest.approx(loss, rel=1e-5)
+        if not mixup:  # as Keras' class_weight, which hard labels had before
+            plain = heads._batches([features], labels, 3, (0, 0))
+            before = model.fit(
+                plain, shuffle=False, verbose=0, class_weight=dict(enumerate(weights))
+            )
+            assert fitted == pytest.approx(before.history["loss"][0], rel=1e-6)
+
+
 def test_finetune_asks_for_a_layer(few, local_ray, tmp_path):
     features = str(tmp_path / "f")
     extract(ExtractSettings(images=str(few.labelled), out=features))
