@@ -11,10 +11,11 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -103,7 +104,7 @@ def check(settings: CheckSettings) -> CheckSummary:
                 f"{lost.total():,} photographs can't be read as they were extracted "
                 f"({', '.join(lost)}): only their labels are checked"
             )
-    copies = _copies(files)
+    copies = _copies(labelled, files)
     findings = [
         *_unreadable(labelled),
         *_odd_sizes(labelled, files, settings),
@@ -296,15 +297,98 @@ def near_pairs(hashes: np.ndarray, most_bits: int) -> tuple[np.ndarray, np.ndarr
     return first, second, bits
 
 
-def _copies(files: list[_File | Rejected]) -> Copies:
+def _copies(labelled: _Labelled, files: list[_File | Rejected]) -> Copies:
     """Photographs whose bytes are the same, or whose perceptual hashes nearly are."""
     rows = np.array([row for row, file in enumerate(files) if isinstance(file, _File)], np.int64)
     read = [file for file in files if isinstance(file, _File)]
     hashes = np.frombuffer(b"".join(file.phash for file in read), np.uint64)
-    first, second, bits = near_pairs(hashes.reshape(len(read), HASH_BITS // 64), NEAR_BITS)
-    number = {digest: i for i, digest in enumerate({file.sha256 for file in read})}
-    contents = np.array([number[file.sha256] for file in read], np.int64)
+    hashes = hashes.reshape(len(read), HASH_BITS // 64)
+    contents, labels, splits = (
+        np.array(_numbered(values), np.int64)
+        for values in (
+            [file.sha256 for file in read],
+            [labelled.labels[row] for row in rows],
+            [labelled.splits[row] for row in rows],
+        )
+    )
+    first, second, bits = copied_pairs(hashes, contents, labels, splits)
     return Copies(rows[first], rows[second], bits, contents[first] == contents[second])
+
+
+def copied_pairs(
+    hashes: np.ndarray, contents: np.ndarray, labels: np.ndarray, splits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Those pairs of copies among n photographs that a finding may name, and that connect all.
+
+    A placeholder that is there ten thousand times has fifty million pairs. The nearest copy of a
+    photograph is among the first few of its kind: of each hash, by split, those of two different
+    contents, for each of the first three labels (one may be its own and one none) too; of each
+    content, by split, one for each of the first three labels.
+
+    Args:
+        hashes: uint64 (n, words).
+        contents: (n,) numbers that are the same for the same bytes.
+        labels, splits: (n,) numbers.
+
+    Returns: as `near_pairs`.
+    """
+    from scipy.sparse import coo_array, eye_array
+
+    count, words = hashes.shape
+    if not count:
+        return (np.zeros(0, np.int64),) * 3
+    distinct, kinds = np.unique(hashes, axis=0, return_inverse=True)
+    kinds = kinds.reshape(count)
+    one, other, _ = near_pairs(distinct, NEAR_BITS)
+    near = coo_array((np.ones(len(one), bool), (one, other)), (len(distinct),) * 2).tocsr()
+    near = near + near.T + eye_array(len(distinct), dtype=bool, format="csr")
+
+    cells = _combined(kinds, splits, labels)
+    first_labels = np.isin(cells, cells[_lowest(_combined(kinds, splits), labels, 3)])
+    of_labels = _lowest(cells, contents, 2)
+    of_hashes = [
+        _lowest(_combined(kinds, splits), contents, 2),
+        of_labels[first_labels[of_labels]],
+    ]
+    of_contents = _lowest(_combined(contents, splits), labels, 3)
+    pairs = [np.zeros((2, 0), np.int64)]
+    for keys, named, related in (
+        (kinds, np.unique(np.concatenate(of_hashes)), near),
+        (contents, of_contents, None),
+    ):
+        size = int(keys.max()) + 1
+        all_rows, some = (
+            coo_array((np.ones(len(rows), bool), (rows, keys[rows])), (count, size)).tocsr()
+            for rows in (np.arange(count), named)
+        )
+        found = (all_rows if related is None else all_rows @ related) @ some.T
+        pairs.append(np.sort(np.stack(found.nonzero()).astype(np.int64), axis=0))
+    first, second = np.concatenate(pairs, axis=1)
+    coded = np.unique(first[first < second] * count + second[first < second])
+    first, second = coded // count, coded % count
+    bits = np.zeros(len(first), np.int64)
+    for word in range(words):
+        bits += np.bitwise_count(hashes[first, word] ^ hashes[second, word])
+    return first, second, bits
+
+
+def _numbered(values: Sequence[Any]) -> list[int]:
+    number = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    return [number[value] for value in values]
+
+
+def _combined(*columns: np.ndarray) -> np.ndarray:
+    """A number for each combination of `columns`, each (n,)."""
+    return np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _lowest(groups: np.ndarray, of: np.ndarray, most: int) -> np.ndarray:
+    """Of each of the `groups` (n,) the first row of each of the first `most` different `of`."""
+    _, rows = np.unique(np.stack((groups, of), axis=1), axis=0, return_index=True)
+    rows = rows[np.lexsort((rows, groups[rows]))]
+    sorted_groups = groups[rows]
+    rank = np.arange(len(rows)) - np.searchsorted(sorted_groups, sorted_groups)
+    return rows[rank < most]
 
 
 def _copied(labelled: _Labelled, copies: Copies) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 from planted import EXACT, NEAR, counts, plant
 
-from flowerray.check import check, near_pairs, out_of_fold
+from flowerray.check import NEAR_BITS, Copies, check, copied_pairs, near_pairs, out_of_fold
 from flowerray.cli import main
 from flowerray.errors import FlowerrayError
 from flowerray.extract import extract
@@ -245,3 +246,57 @@ def test_a_pile_without_labels_is_checked_for_copies(sample):
     done, by_check = found(sample.pile)
     assert done.labels == {} and len(by_check["unreadable"]) == 4
     assert not by_check["leakage"] and not by_check["two_labels"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_nearest_copies_are_those_among_all_pairs(seed):
+    chance = np.random.default_rng(seed)
+    base = chance.integers(0, 2**63, (4, 4), np.uint64)
+    kinds = chance.integers(0, 8, 120)
+    hashes = base[kinds % 4].copy()
+    hashes[:, 0] ^= (kinds // 4).astype(np.uint64)  # the other half is a bit away
+    contents = kinds * 5 + chance.integers(0, 5, 120)
+    labels, splits = chance.integers(0, 6, 120), chance.integers(0, 3, 120)
+    first, second, bits = near_pairs(hashes, NEAR_BITS)
+    every = Copies(first, second, bits, contents[first] == contents[second])
+    first, second, bits = copied_pairs(hashes, contents, labels, splits)
+    few = Copies(first, second, bits, contents[first] == contents[second])
+    assert len(few.first) < len(every.first)
+    assert np.array_equal(few.groups(120), every.groups(120))
+
+    def findings(copies):
+        both = copies.both_ways()
+        leaks = (splits[both.first] == 1) & (splits[both.second] == 2)
+        known = (labels[copies.first] != 0) & (labels[copies.second] != 0)
+        others = labels[copies.first] != labels[copies.second]
+        for pairs in (
+            copies.chosen(copies.exact),
+            copies.chosen(~copies.exact),
+            both.chosen(leaks),
+            copies.chosen(known & others),
+        ):
+            near = pairs.nearest()
+            yield [near.first.tolist(), near.second.tolist(), near.bits.tolist()]
+
+    assert list(findings(few)) == list(findings(every))
+
+
+def test_a_picture_that_is_there_twenty_thousand_times_costs_no_pairs():
+    script = """
+import resource
+import numpy as np
+from flowerray.check import copied_pairs
+chance, n = np.random.default_rng(0), 20_000
+hashes = chance.integers(0, 2**63, (2 * n, 4), np.uint64)
+hashes[:n] = hashes[0]
+contents = np.arange(2 * n)  # one picture, saved in as many ways
+contents[: n // 2] = 0
+labels, splits = chance.integers(0, 1000, 2 * n), chance.integers(0, 2, 2 * n)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+first, second, bits = copied_pairs(hashes, contents, labels, splits)
+assert set(second[bits == 0]) == set(range(1, n))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 400_000  # KiB
