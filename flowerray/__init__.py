@@ -7,6 +7,15 @@ classifier's head on them, :func:`label` labels any number of photographs with t
 from __future__ import annotations
 
 import sys
+
+# `python -m` puts the caller's directory first: a random.py there would be taken for Python's.
+if (
+    sys.argv[:1] == ["-m"]
+    and {"flowerray", "flowerray.cli"} & set(sys.orig_argv)
+    and not sys.flags.safe_path
+):
+    sys.path.pop(0)
+
 from types import ModuleType
 
 from flowerray.api import (

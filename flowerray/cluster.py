@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -17,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from flowerray import hardware, stores
@@ -118,23 +120,44 @@ def _connect(address: str | None, directory: str | None) -> None:
     try:
         if address:
             _check_answers(address)
-            ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
-        else:
-            ray.init(
-                "local",
-                num_cpus=hardware.available_cpus(),
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                _temp_dir=directory,
-            )
+        with _away_from_the_callers_directory():
+            if address:
+                ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+            else:
+                ray.init(
+                    "local",
+                    num_cpus=hardware.available_cpus(),
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    _temp_dir=directory,
+                )
     except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         raise FlowerrayError(
             f"can't reach {where}: {str(error).partition(chr(10))[0]}; "
             "`ray status` shows whether one runs; without --address a local one is started"
         ) from None
+
+
+@contextmanager
+def _away_from_the_callers_directory() -> Iterator[None]:
+    """While Ray connects: it has workers import first from the driver's directory and that of its
+    script, where a numpy.py would be taken for numpy. Ours need flowerray alone from there."""
+    root = str(Path(__file__).resolve().parents[1])
+    installed = root in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    before, path = os.getcwd(), sys.path
+    script = os.path.dirname(os.path.realpath(sys.argv[0]))
+    # Where flowerray is installed, workers find it by themselves: Python's own directory, which
+    # their path begins with anyway, changes nothing.
+    os.chdir(sysconfig.get_path("stdlib") if installed else root)
+    sys.path = [entry for entry in path if entry != script]
+    try:
+        yield
+    finally:
+        sys.path = path
+        os.chdir(before)
 
 
 def _authenticate_local() -> None:
@@ -434,9 +457,10 @@ def _set_up_and_run(access: stores.Access, fn: Callable[..., Result], *arguments
 
 
 def set_up_worker(access: stores.Access) -> None:
-    """What a task or an actor does first: reach stores as its job does, and see no GPU that isn't
-    its own."""
+    """What a task or an actor does first: reach stores as its job does, see no GPU that isn't its
+    own, and start processes that import nothing from the directory they start in."""
     stores.use(access)
+    os.environ["PYTHONSAFEPATH"] = "1"
     if not _has_gpu():
         hardware.hide_gpus()
 
