@@ -226,7 +226,8 @@ def _pixels(uri: str, limits: Limits) -> np.ndarray | Rejected:
     base = base_named("vgg16")
     try:
         data = read(uri, None, limits)
-        return decode(data, base.input_size, PREPARATIONS[base.preparation].resize, limits)
+        how = PREPARATIONS[base.preparation]
+        return decode(data, base.input_size, how.resize, limits, how.colour)
     except Rejected as rejected:
         return rejected
 

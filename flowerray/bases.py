@@ -16,13 +16,15 @@ class Preparation:
     """What happens to uint8 RGB pixels before the base: ``(pixel * scale + offset)`` a channel.
 
     `bgr` reverses the channels first; `offset` is in the order after that. `resize` is how the
-    pixels came to their size, one of ``flowerray.photographs.RESIZES``.
+    pixels came to their size, one of ``flowerray.photographs.RESIZES``, `colour` what happens to
+    embedded profiles (see `BaseSpec`).
     """
 
     bgr: bool
     scale: tuple[float, float, float]
     offset: tuple[float, float, float]
     resize: str = "bilinear-dct"
+    colour: str | None = "srgb"
 
 
 def _standardise(mean: tuple[float, ...], std: tuple[float, ...]) -> Preparation:
@@ -32,7 +34,8 @@ def _standardise(mean: tuple[float, ...], std: tuple[float, ...]) -> Preparation
 
 
 # The constants are those of keras.applications' preprocess_input ("caffe", "tf", "torch" modes);
-# `article` is the article's ImageDataGenerator(rescale=1/255), which resizes by the nearest pixel.
+# `article` is the article's ImageDataGenerator(rescale=1/255), which resizes by the nearest pixel
+# and knows no profiles.
 PREPARATIONS: dict[str, Preparation] = {
     "vgg": Preparation(True, (1.0, 1.0, 1.0), (-103.939, -116.779, -123.68)),
     "tf": Preparation(False, (1 / 127.5,) * 3, (-1.0, -1.0, -1.0)),
@@ -40,7 +43,7 @@ PREPARATIONS: dict[str, Preparation] = {
     "none": Preparation(False, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
     # What else there is to do, EfficientNet does by weights of its own (see engines.keras).
     "efficientnet": Preparation(False, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
-    "article": Preparation(False, (1 / 255,) * 3, (0.0, 0.0, 0.0), "nearest"),
+    "article": Preparation(False, (1 / 255,) * 3, (0.0, 0.0, 0.0), "nearest", None),
 }
 
 
@@ -123,7 +126,8 @@ class BaseSpec:
 
     It travels with every feature shard and every classifier, so that a head never meets features
     of another make. `pool` "avg" averages the map; `calibration` is the SHA-256 of the quantised
-    model that int8 features are made with, which lies beside them.
+    model that int8 features are made with, which lies beside them. `colour` "srgb": embedded ICC
+    profiles are converted to sRGB; None, as features before it were made: they are ignored.
     """
 
     base: str
@@ -137,11 +141,15 @@ class BaseSpec:
     weights_sha256: str
     pool: str | None = None
     calibration: str | None = None
+    colour: str | None = None
 
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that differ whenever any field does."""
-        return fingerprint_of(dataclasses.asdict(self))
+        fields = dataclasses.asdict(self)
+        if self.colour is None:  # as before there was such a field
+            del fields["colour"]
+        return fingerprint_of(fields)
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> BaseSpec:

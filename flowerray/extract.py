@@ -74,6 +74,7 @@ def _extract_into(
             weights="random" if settings.weights == "random" else "imagenet",
             weights_sha256=weights.sha256,
             pool=settings.pool,
+            colour=PREPARATIONS[preparation].colour,
         )
         recorded = shards.recorded_spec(folder, settings, "features")
         spec = precision.settled(spec, recorded, settings.device)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from flowerray.photographs import Limits, Rejected, open_image, read, upright
+from flowerray.photographs import Limits, Rejected, read, thumbnail
 
 CELL, LINE, MARGIN, COLUMNS = 200, 22, 10, 5
 
@@ -36,8 +36,6 @@ def draw(entries: Sequence[tuple[str, str]], title: str) -> bytes:
 
 def _thumbnail(uri: str) -> Image.Image:
     try:
-        picture = upright(open_image(read(uri, None, Limits()), Limits()), CELL)
+        return thumbnail(read(uri, None, Limits()), CELL, Limits())
     except Rejected:
         return Image.new("RGB", (CELL, CELL), "lightgrey")
-    picture.thumbnail((CELL, CELL))
-    return picture

@@ -6,13 +6,12 @@ import errno
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from flowerray import stores
+from flowerray import colours, containers, formats, stores
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError
 
@@ -28,7 +27,7 @@ REASONS = {
     "empty": "the file has no bytes",
     "changed": "the file's size is not what it was when listed",
     "too_large": "more bytes or pixels than the limits allow",
-    "not_an_image": "the content is no image format that Pillow knows",
+    "not_an_image": "the content is none of the image formats that are decoded",
     "truncated": "the image ends before it is complete",
     "corrupt": "the image's data is broken",
     "crashed": "reading it took its process down, or took for ever",
@@ -45,10 +44,11 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before it costs memory."""
+    """What is refused before it costs memory; `formats` (Pillow's names) are decoded."""
 
     max_bytes: int = 256 * 10**6
     max_pixels: int = 100 * 10**6
+    formats: tuple[str, ...] = formats.PHOTOGRAPHS
 
 
 def read_and_decode(
@@ -61,7 +61,7 @@ def read_and_decode(
 def decoded(read: Callable[[], bytes], spec: BaseSpec, limits: Limits) -> np.ndarray | Rejected:
     """The pixels of the photograph that `read` gives, or why there are none."""
     try:
-        return decode(read(), spec.input_size, spec.resize, limits)
+        return decode(read(), spec.input_size, spec.resize, limits, spec.colour)
     except Rejected as rejected:
         return rejected
 
@@ -90,64 +90,151 @@ def read(uri: str, listed_size: int | None, limits: Limits) -> bytes:
     return data
 
 
-def decode(data: bytes, size: int, resize: str, limits: Limits) -> np.ndarray:
+def decode(
+    data: bytes, size: int, resize: str, limits: Limits, colour: str | None = None
+) -> np.ndarray:
     """The photograph in `data`, upright, as uint8 RGB pixels of shape (size, size, 3).
 
-    `resize` is one of RESIZES. Transparency is laid on white, 16-bit samples keep their upper
+    `resize` is one of RESIZES. `colour` "srgb" converts an embedded ICC profile to sRGB; with None
+    pixels are taken as they are. Transparency is laid on white, 16-bit samples keep their upper
     eight bits, an animation gives its first frame.
 
     Raises:
         Rejected: too_large, not_an_image, truncated or corrupt.
     """
-    image = open_image(data, limits)
-    if resize == "nearest":
-        return np.asarray(upright(image, None).resize((size, size), Image.Resampling.NEAREST))
-    pixels = upright(image, size)
-    pixels = pixels.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(pixels)
+    photograph = open_image(data, limits)
+    nearest = resize == "nearest"
+    picture = upright(photograph, None if nearest else size, colour)
+    if nearest:
+        picture = picture.resize((size, size), Image.Resampling.NEAREST)
+    else:
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(_in_colour(picture, photograph, colour))
 
 
-def upright(image: ImageFile.ImageFile, size: int | None) -> Image.Image:
-    """`image` decoded, turned as its EXIF orientation says, in RGB; with a `size`, a JPEG perhaps
-    at a reduced scale of at least `size` pixels each way.
+def thumbnail(data: bytes, side: int, limits: Limits) -> Image.Image:
+    """The photograph in `data`, upright, in sRGB, at most `side` pixels wide and high.
+
+    Raises:
+        Rejected: as `decode`.
+    """
+    photograph = open_image(data, limits)
+    picture = upright(photograph, side, "srgb")
+    picture.thumbnail((side, side))
+    return _in_colour(picture, photograph, "srgb")
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A file whose header is read: Pillow's image of its pixels as they are stored, EXIF's
+    orientation, the bytes of its ICC profile if it has one, and whether its small samples are the
+    light ones."""
+
+    image: ImageFile.ImageFile
+    orientation: int
+    profile: bytes | None
+    white_is_zero: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, upright."""
+        width, height = self.image.size
+        return (height, width) if self.orientation > 4 else (width, height)
+
+
+def open_image(data: bytes, limits: Limits) -> Photograph:
+    """The photograph in `data` with only its header read.
+
+    Raises:
+        Rejected: too_large, not_an_image, truncated or corrupt.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, below, and refuses instead of warning
+    data = _without_lead(data)
+    name, otherwise = formats.recognised(data)
+    if name and name not in limits.formats:
+        raise Rejected("not_an_image", otherwise)
+    try:
+        parts = containers.contents(data, name)
+        tried = formats.open_decoders((name,) if name else limits.formats)
+        image = Image.open(io.BytesIO(parts.pixels), formats=tried)
+        width, height = image.size
+    except UnidentifiedImageError:
+        if name:
+            raise Rejected("corrupt", f"{name} that can't be decoded") from None
+        raise Rejected("not_an_image", _looks_like(data)) from None
+    except Exception as error:
+        raise _broken(error) from None
+    if width * height > limits.max_pixels:
+        raise Rejected("too_large", f"{width}x{height} pixels; --max-megapixels is the limit")
+    if parts.orientation is not None:
+        return Photograph(image, parts.orientation, parts.profile, parts.white_is_zero)
+    exif, profile = image.info.get("exif"), image.info.get("icc_profile")
+    orientation = containers.orientation_of([exif] if isinstance(exif, bytes) else [])
+    return Photograph(image, orientation, profile if isinstance(profile, bytes) else None)
+
+
+def upright(photograph: Photograph, size: int | None, colour: str | None = None) -> Image.Image:
+    """`photograph` decoded, turned as its EXIF orientation says, in RGB; with a `size`, a JPEG
+    perhaps at a reduced scale of at least `size` pixels each way.
+
+    With `colour` "srgb" the profile of what isn't stored as RGB is used on the way to RGB.
 
     Raises:
         Rejected: truncated or corrupt.
     """
     try:
-        if size is not None:
-            image.draft("RGB", (size, size))
-        ImageOps.exif_transpose(image, in_place=True)
-        return _as_rgb(image)
+        loaded = _loaded(photograph.image, size)
+        if loaded.mode in ("I", "F") or loaded.mode.startswith("I;16"):
+            picture = Image.fromarray(_as_bytes(loaded, photograph.white_is_zero)).convert("RGB")
+        else:
+            picture = _as_rgb(loaded, photograph.profile if colour else None)
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
         raise _broken(error) from None
+    turned = _TURNS.get(photograph.orientation)
+    return picture if turned is None else picture.transpose(turned)
 
 
-def open_image(data: bytes, limits: Limits) -> ImageFile.ImageFile:
-    """The image in `data` with only its header read.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
-    Raises:
-        Rejected: too_large or not_an_image.
-    """
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, below, and refuses instead of warning
+
+def _without_lead(data: bytes) -> bytes:
+    """What scripts print before a picture, blank lines and a byte order mark, is left out."""
+    if data[:1] in b"\xef\n\r\t ":
+        bare = data.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n\t ")
+        if formats.recognised(bare[:64])[0] in ("JPEG", "PNG", "GIF", "WEBP"):
+            return bare
+    return data
+
+
+def _loaded(image: ImageFile.ImageFile, size: int | None) -> ImageFile.ImageFile:
+    """`image` decoded. A JPEG without its end marker is whole if all of its pixels are there."""
+    if size is not None:
+        image.draft("RGB", (size, size))
+    stream = image.fp
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
-    except UnidentifiedImageError:
-        raise Rejected("not_an_image", _looks_like(data)) from None
-    except Exception as error:
-        raise _broken(error) from None
-    width, height = image.size
-    if width * height > limits.max_pixels:
-        raise Rejected("too_large", f"{width}x{height} pixels; --max-megapixels is the limit")
+        image.load()
+    except OSError as error:
+        ended = None
+        if image.format == "JPEG" and "truncated" in str(error) and isinstance(stream, io.BytesIO):
+            ended = containers.with_end(stream.getvalue())
+        if ended is None:
+            raise
+        one, other = (Image.open(io.BytesIO(data), formats=("JPEG",)) for data in ended)
+        for copy in (one, other):
+            copy.draft("RGB", (size, size) if size is not None else None)
+            copy.load()
+        if one.tobytes() != other.tobytes():
+            raise
+        return one
     return image
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """Every format of Pillow's but EPS, a program in PostScript that it has Ghostscript run."""
-    Image.preinit()  # the frequent ones are tried first
-    Image.init()
-    return tuple(name for name in Image.ID if name != "EPS")
 
 
 def _broken(error: Exception) -> Rejected:
@@ -156,21 +243,51 @@ def _broken(error: Exception) -> Rejected:
     return Rejected("truncated" if truncated else "corrupt", message)
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # Pillow's own conversion would clip 16-bit samples at 255: nearly all white.
-        samples = np.asarray(image).astype(np.float32)
-        brightest = samples.max(initial=0)
-        top = 65535 if image.mode.startswith("I;16") or brightest > 255 else 255
-        top = 1 if image.mode == "F" and brightest <= 1 else top
-        return Image.fromarray(np.clip(samples * (255 / top), 0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
+def _in_colour(picture: Image.Image, photograph: Photograph, colour: str | None) -> Image.Image:
+    """An RGB `picture` by its profile in sRGB. That is done last, where pixels are fewest."""
+    if colour is None or photograph.profile is None:
+        return picture
+    return colours.to_srgb(picture, photograph.profile)
+
+
+def _as_rgb(image: ImageFile.ImageFile, profile: bytes | None) -> Image.Image:
+    if image.mode == "LAB":
+        return colours.lab_to_srgb(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layers = image.convert("RGBA")
+        straight = image.convert("LA") if image.mode == "La" else image
+        layers = straight.convert("RGBA")
         white = Image.new("RGBA", layers.size, "white")
         return Image.alpha_composite(white, layers).convert("RGB")
-    return image.convert("RGB")
+    if profile is not None and image.mode in ("L", "CMYK"):
+        return colours.to_srgb(image, profile).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+_SAMPLE_FORMAT, _UNSIGNED = 339, 1  # TIFF's
+
+
+def _as_bytes(image: ImageFile.ImageFile, white_is_zero: bool) -> np.ndarray:
+    """Samples of more than eight bits as uint8, of shape (height, width).
+
+    Pillow's own conversion would clip them at 255: nearly all white. White is 65535; of floats 1
+    where none is above, 255 where none is above, as of 32-bit integers; and the brightest where it
+    is above 65535. What is no number is black.
+    """
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    samples = np.asarray(image)
+    if samples.dtype == np.int32 and _UNSIGNED in tags.get(_SAMPLE_FORMAT, ()):
+        samples = samples.view(np.uint32)  # Pillow has no mode for those
+    samples = samples.astype(np.float32)
+    finite = samples[np.isfinite(samples)]
+    brightest = float(finite.max(initial=0))
+    samples = np.nan_to_num(samples, nan=0, posinf=brightest, neginf=0)
+    if image.mode.startswith("I;16"):
+        top = 65535.0
+    else:
+        top = next((t for t in (1.0, 255.0, 65535.0) if brightest <= t), brightest)
+        top = 255.0 if image.mode == "I" and top == 1 else top
+    pixels = np.clip(samples * (255 / top), 0, 255).astype(np.uint8)
+    return 255 - pixels if white_is_zero else pixels
 
 
 def _looks_like(data: bytes) -> str:

@@ -50,6 +50,7 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
             precision=recorded.precision if spec.precision == "auto" else spec.precision,
             engine=recorded.engine if spec.engine == "auto" else spec.engine,
             calibration=spec.calibration or recorded.calibration,
+            colour=recorded.colour,
         )
         if adopted == recorded:
             spec = recorded

@@ -171,12 +171,28 @@ class PhotographSettings(StorageSettings):
         "reject larger files before reading them", 256.0, minimum=0.01, metavar="MB"
     )
 
+    formats: str | None = option(
+        "image formats to decode, with commas between, or all; what is in another is rejected "
+        "[jpeg,png,webp,gif,bmp,tiff,ppm,avif]",
+        None,
+        metavar="NAMES",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.formats is not None:
+            from flowerray.formats import chosen
+
+            chosen(self.formats)  # names all of them rightly
+
     @property
     def limits(self) -> Limits:
-        """These two, as ``flowerray.photographs`` takes them."""
+        """These, as ``flowerray.photographs`` takes them."""
+        from flowerray.formats import PHOTOGRAPHS, chosen
         from flowerray.photographs import Limits
 
-        return Limits(int(self.max_megabytes * 1e6), int(self.max_megapixels * 1e6))
+        formats = PHOTOGRAPHS if self.formats is None else chosen(self.formats)
+        return Limits(int(self.max_megabytes * 1e6), int(self.max_megapixels * 1e6), formats)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -440,11 +440,14 @@ def _record_in(folder: Folder, kind: str | None = None) -> dict[str, Any] | None
 
 
 def _check_config(folder: Folder, before: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    if before["config"] != dict(config):
-        names = sorted({*before["config"], *config})
-        changed = [k for k in names if before["config"].get(k) != config.get(k)]
+    recorded = {**before["config"]}
+    if "base_spec" in recorded:  # of an earlier version, it may lack a field
+        recorded["base_spec"] = asdict(BaseSpec.from_dict(recorded["base_spec"]))
+    if recorded != dict(config):
+        names = sorted({*recorded, *config})
+        changed = [k for k in names if recorded.get(k) != config.get(k)]
         if changed == ["base_spec"]:
-            then, now = (BaseSpec.from_dict(c["base_spec"]) for c in (before["config"], config))
+            then, now = (BaseSpec.from_dict(c["base_spec"]) for c in (recorded, config))
             changed = [then.differences(now)]
         raise FlowerrayError(
             f"{folder} was made with other settings ({', '.join(changed)}): choose another --out, "

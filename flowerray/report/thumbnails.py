@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from flowerray.photographs import REASONS, Limits, Rejected, open_image, read, upright
+from flowerray.photographs import REASONS, Limits, Rejected, read, thumbnail
 
 QUALITY = 70  # of WebP: about 4 kB at 160 pixels, 12 kB at 320
 
@@ -34,10 +34,9 @@ def thumbnails(wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Thumb
 def _thumbnail(wanted: tuple[str, int]) -> Thumbnail:
     uri, side = wanted
     try:
-        picture = upright(open_image(read(uri, None, Limits()), Limits()), side)
+        picture = thumbnail(read(uri, None, Limits()), side, Limits())
     except Rejected as rejected:
         return Thumbnail(None, side, side, REASONS[rejected.reason])
-    picture.thumbnail((side, side))
     webp = io.BytesIO()
     picture.save(webp, "WEBP", quality=QUALITY)
     data = base64.b64encode(webp.getvalue()).decode()
