@@ -26,6 +26,7 @@ def extract(
     anonymous: bool = False,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
+    formats: str | None = None,
     address: str | None = None,
     device: Literal['auto', 'cpu', 'gpu'] = 'auto',
     actors: int | None = None,
@@ -60,6 +61,8 @@ def extract(
         anonymous (bool, default False): read photographs in object stores without credentials
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
+        formats (str | None, default None): image formats to decode, with commas between, or
+            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
         address (str | None, default None): Ray cluster to run on (host:port or auto); without
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
@@ -173,6 +176,7 @@ def label(
     anonymous: bool = False,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
+    formats: str | None = None,
     address: str | None = None,
     device: Literal['auto', 'cpu', 'gpu'] = 'auto',
     actors: int | None = None,
@@ -204,6 +208,8 @@ def label(
         anonymous (bool, default False): read photographs in object stores without credentials
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
+        formats (str | None, default None): image formats to decode, with commas between, or
+            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
         address (str | None, default None): Ray cluster to run on (host:port or auto); without
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
@@ -348,6 +354,7 @@ def check(
     anonymous: bool = False,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
+    formats: str | None = None,
     only: str | None = None,
     out: str | PathLike[str] | None = None,
     strict: bool = False,
@@ -366,6 +373,8 @@ def check(
         anonymous (bool, default False): read photographs in object stores without credentials
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
+        formats (str | None, default None): image formats to decode, with commas between, or
+            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
         only (str | None, default None): do these checks alone, comma-separated: unreadable,
             exact_duplicate, near_duplicate, leakage, two_labels, mislabelled, imbalance,
             few_photographs, small, extreme_aspect
@@ -465,6 +474,7 @@ def baseline(
     anonymous: bool = False,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
+    formats: str | None = None,
     limit: int = 25,
     top_k: int = 3,
     weights: str | PathLike[str] | None = None,
@@ -482,6 +492,8 @@ def baseline(
         anonymous (bool, default False): read photographs in object stores without credentials
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
+        formats (str | None, default None): image formats to decode, with commas between, or
+            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
         limit (int, default 25): photographs, taken evenly from all
         top_k (int, default 3): classes said of each photograph
         weights (str | PathLike[str] | None, default None): VGG16's weights with their top, a

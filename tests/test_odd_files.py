@@ -5,17 +5,23 @@ import os
 import random
 import resource
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
+import pyarrow.compute
 import pyarrow.dataset
-from conftest import REPOSITORY
+import pytest
+from conftest import REPOSITORY, SHARED
 from PIL import Image, features
 
 from flowerray.extract import extract
+from flowerray.label import label
 from flowerray.photographs import REASONS, Limits, Rejected, decode
-from flowerray.settings import ExtractSettings
+from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
 from flowerray.stores import local_path
+from flowerray.train import train
 
 
 def picture(mode="RGB", size=(120, 90)):
@@ -172,3 +178,42 @@ def test_ten_thousand_mutated_jpegs_cost_no_crash_and_no_leak():
     # A mutated size may ask for up to the limit once; what leaks would go on growing.
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - grown_from
     assert grown < 400_000, f"grew by {grown} kB"
+
+
+def test_photographs_with_broken_side_information_are_extracted_trained_on_and_labelled(
+    local_ray, tmp_path
+):
+    """The generated cases, as one class, beside another class that is plain; then as a pile."""
+    if not (SHARED / "cases").is_dir():
+        pytest.skip(f"the generators are not at {SHARED / 'cases'}")
+    odd = tmp_path / "labelled" / "odd"
+    for name in ("exif_unwritable", "png_metadata"):
+        generator = SHARED / "cases" / f"{name}.py"
+        subprocess.run([sys.executable, generator, odd], check=True)
+    plain = tmp_path / "labelled" / "plain"
+    plain.mkdir()
+    for i in range(20):
+        Image.new("RGB", (64, 48), (40, 160 + i, 60)).save(plain / f"{i}.png")
+    features, classifier = str(tmp_path / "features"), str(tmp_path / "classifier")
+    done = extract(ExtractSettings(images=str(odd.parent), out=features, base="thumbnail"))
+    assert done.rejected == {"truncated": 1}  # one-row-short.jpg, which lacks rows
+    table = pyarrow.dataset.dataset(tmp_path / "features" / "shards").to_table()
+    good = table.filter(pyarrow.compute.is_valid(table["features"])).to_pylist()
+    without_orientation = {"bad-offset.jpg", "garbage.jpg", "header-only.jpg"}
+    for row in good:
+        name = os.path.basename(row["uri"])
+        if row["label"] == "odd" and name not in without_orientation:
+            assert is_upright(odd / name), name
+    train(TrainSettings(features=features, out=classifier, recipe="logistic"))
+    out = str(tmp_path / "labels")
+    labelled = label(LabelSettings(images=str(odd), classifier=classifier, out=out))
+    assert labelled.rejected == {"truncated": 1}
+    labels = pyarrow.dataset.dataset(tmp_path / "labels" / "shards").to_table()["label"]
+    assert set(labels.drop_null().to_pylist()) == {"odd"}
+
+
+def is_upright(file):
+    """Whether the picture is red on its left side and blue on its right."""
+    pixels = decode(file.read_bytes(), 64, "bilinear-dct", Limits()).astype(int)
+    left, right = pixels[32, 10], pixels[32, 54]
+    return left[0] > left[2] + 60 and right[2] > right[0] + 60
