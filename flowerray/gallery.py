@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from flowerray import captions
 from flowerray.photographs import Limits, Rejected, read, thumbnail
 
 CELL, LINE, MARGIN, COLUMNS = 200, 22, 10, 5
 
 
 def draw(entries: Sequence[tuple[str, str]], title: str) -> bytes:
-    """A PNG of (uri, caption) `entries`, five a row, with room for the caption of most lines."""
+    """A PNG of (uri, caption) `entries`, five a row, with room for the caption of most lines.
+
+    Captions are in any script; a line that is wider than its photograph is cut.
+    """
     lines = [caption.count("\n") + 1 for _, caption in entries]
     caption_height = LINE * max(lines, default=1)
     rows = max(1, -(-len(entries) // COLUMNS))
@@ -21,14 +25,14 @@ def draw(entries: Sequence[tuple[str, str]], title: str) -> bytes:
     top = 40
     sheet = Image.new("RGB", (width, top + rows * (CELL + caption_height + MARGIN)), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, 10), title, "black", ImageFont.load_default(18))
-    font = ImageFont.load_default(13)
+    captions.write(pen, (MARGIN, 26), title, 18, width - 2 * MARGIN)
     for i, (uri, caption) in enumerate(entries):
         x = MARGIN + (i % COLUMNS) * (CELL + MARGIN)
         y = top + (i // COLUMNS) * (CELL + caption_height + MARGIN)
         picture = _thumbnail(uri)
         sheet.paste(picture, (x + (CELL - picture.width) // 2, y + (CELL - picture.height) // 2))
-        pen.multiline_text((x, y + CELL + 4), caption, "black", font)
+        for number, line in enumerate(caption.split("\n")):
+            captions.write(pen, (x, y + CELL + 17 + number * LINE), line, 13, CELL)
     png = io.BytesIO()
     sheet.save(png, "PNG", optimize=True)
     return png.getvalue()
