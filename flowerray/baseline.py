@@ -85,7 +85,8 @@ def _baseline(folder: Folder, settings: BaselineSettings) -> BaselineSummary:
     with folder.create("baseline.parquet") as stream:
         pq.write_table(pa.Table.from_pylist(rows, schema), stream, compression="zstd")
     title = f"VGG16, {source}: its own {CLASSES:,} classes, the first {settings.top_k}"
-    folder.write("baseline.png", gallery.draw([(r["uri"], _caption(r)) for r in rows], title))
+    captions = [(row["uri"], _caption(row)) for row in rows]
+    folder.write("baseline.png", gallery.draw(captions, title, settings.limits))
     rejected = Counter(row["error"] for row in rows if row["error"] is not None)
     return BaselineSummary(str(folder), len(rows), dict(rejected.most_common()), rows)
 

@@ -132,7 +132,7 @@ def _one_chosen(name: str) -> str:
     found = "JPEG" if found == "MPO" else found  # a JPEG with others behind it
     if found in known:
         return found
-    if found == "HEIF":
+    if found in ("HEIF", "HEIC"):
         raise UsageError("--formats: heif needs pillow-heif: pip install pillow-heif")
     if found == "AVIF":
         raise UsageError("--formats: this Pillow has no decoder for avif: pip install -U pillow")

@@ -13,10 +13,11 @@ from flowerray.photographs import Limits, Rejected, read, thumbnail
 CELL, LINE, MARGIN, COLUMNS = 200, 22, 10, 5
 
 
-def draw(entries: Sequence[tuple[str, str]], title: str) -> bytes:
+def draw(entries: Sequence[tuple[str, str]], title: str, limits: Limits | None = None) -> bytes:
     """A PNG of (uri, caption) `entries`, five a row, with room for the caption of most lines.
 
-    Captions are in any script; a line that is wider than its photograph is cut.
+    Captions are in any script; a line that is wider than its photograph is cut. A photograph that
+    `limits` refuse is a grey square.
     """
     lines = [caption.count("\n") + 1 for _, caption in entries]
     caption_height = LINE * max(lines, default=1)
@@ -29,7 +30,7 @@ def draw(entries: Sequence[tuple[str, str]], title: str) -> bytes:
     for i, (uri, caption) in enumerate(entries):
         x = MARGIN + (i % COLUMNS) * (CELL + MARGIN)
         y = top + (i // COLUMNS) * (CELL + caption_height + MARGIN)
-        picture = _thumbnail(uri)
+        picture = _thumbnail(uri, limits or Limits())
         sheet.paste(picture, (x + (CELL - picture.width) // 2, y + (CELL - picture.height) // 2))
         for number, line in enumerate(caption.split("\n")):
             captions.write(pen, (x, y + CELL + 17 + number * LINE), line, 13, CELL)
@@ -38,8 +39,8 @@ def draw(entries: Sequence[tuple[str, str]], title: str) -> bytes:
     return png.getvalue()
 
 
-def _thumbnail(uri: str) -> Image.Image:
+def _thumbnail(uri: str, limits: Limits) -> Image.Image:
     try:
-        return thumbnail(read(uri, None, Limits()), CELL, Limits())
+        return thumbnail(read(uri, None, limits), CELL, limits)
     except Rejected:
         return Image.new("RGB", (CELL, CELL), "lightgrey")

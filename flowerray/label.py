@@ -30,7 +30,7 @@ from flowerray.classifier import Classifier
 from flowerray.engines import Engine, open_engine
 from flowerray.errors import FlowerrayError
 from flowerray.export import TABLE_WRITERS
-from flowerray.photographs import Rejected
+from flowerray.photographs import Limits, Rejected
 from flowerray.progress import say
 from flowerray.review import review_queue
 from flowerray.settings import LabelSettings
@@ -151,7 +151,7 @@ def _finished(
         if queue is not None:
             queue.write(output.folder)
     if settings.gallery:
-        _draw_gallery(output, entries, settings.gallery)
+        _draw_gallery(output, entries, settings.gallery, settings.limits)
     return counts
 
 
@@ -324,10 +324,11 @@ def _add_captions(entries: list[tuple[str, str]], table: pa.Table) -> None:
         ]
 
 
-def _draw_gallery(output: Output, entries: list[tuple[str, str]], path: str) -> None:
-    png = gallery.draw(
-        entries, f"{len(entries)} of {output.manifest.rows:,} photographs, label and confidence"
-    )
+def _draw_gallery(
+    output: Output, entries: list[tuple[str, str]], path: str, limits: Limits
+) -> None:
+    title = f"{len(entries)} of {output.manifest.rows:,} photographs, label and confidence"
+    png = gallery.draw(entries, title, limits)
     with whole_file(path) as stream:
         stream.write(png)
     say(f"gallery: {path}")

@@ -177,7 +177,7 @@ def upright(photograph: Photograph, size: int | None, colour: str | None = None)
     """`photograph` decoded, turned as its EXIF orientation says, in RGB; with a `size`, a JPEG
     perhaps at a reduced scale of at least `size` pixels each way.
 
-    With `colour` "srgb" the profile of what isn't stored as RGB is used on the way to RGB.
+    With `colour` "srgb" a CMYK profile is used on the way to RGB.
 
     Raises:
         Rejected: truncated or corrupt.
@@ -247,7 +247,10 @@ def _in_colour(picture: Image.Image, photograph: Photograph, colour: str | None)
     """An RGB `picture` by its profile in sRGB. That is done last, where pixels are fewest."""
     if colour is None or photograph.profile is None:
         return picture
-    return colours.to_srgb(picture, photograph.profile)
+    stored = photograph.image.mode
+    grey = stored in ("1", "L", "LA", "La", "I", "F") or stored.startswith("I;16")
+    picture = picture.convert("L") if grey else picture
+    return colours.to_srgb(picture, photograph.profile).convert("RGB")
 
 
 def _as_rgb(image: ImageFile.ImageFile, profile: bytes | None) -> Image.Image:
@@ -258,7 +261,7 @@ def _as_rgb(image: ImageFile.ImageFile, profile: bytes | None) -> Image.Image:
         layers = straight.convert("RGBA")
         white = Image.new("RGBA", layers.size, "white")
         return Image.alpha_composite(white, layers).convert("RGB")
-    if profile is not None and image.mode in ("L", "CMYK"):
+    if profile is not None and image.mode == "CMYK":
         return colours.to_srgb(image, profile).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 

@@ -1,6 +1,7 @@
 """A pile of odd and broken files through the whole job, and a fuzz of the decoder."""
 
 import io
+import json
 import os
 import random
 import resource
@@ -12,6 +13,7 @@ import zlib
 import numpy as np
 import pyarrow.compute
 import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 from conftest import REPOSITORY, SHARED
 from PIL import Image, features
@@ -217,3 +219,32 @@ def is_upright(file):
     pixels = decode(file.read_bytes(), 64, "bilinear-dct", Limits()).astype(int)
     left, right = pixels[32, 10], pixels[32, 54]
     return left[0] > left[2] + 60 and right[2] > right[0] + 60
+
+
+def test_features_from_before_there_was_a_colour_go_on_and_label_as_they_were(local_ray, tmp_path):
+    """Their record lacks the field: new photographs are taken without conversion, too."""
+    images = tmp_path / "images"
+    for name, shade in {"red": (200, 60, 60), "blue": (60, 60, 200)}.items():
+        (images / name).mkdir(parents=True)
+        for i in range(12):
+            picture = Image.new("RGB", (64, 64), tuple(part + i for part in shade))
+            picture.save(images / name / f"{i}.png")
+    given = {"images": str(images), "out": str(tmp_path / "features"), "base": "thumbnail"}
+    extract(ExtractSettings(**given))
+    record = tmp_path / "features" / "run.json"
+    run = json.loads(record.read_text())
+    assert run["config"]["base_spec"].pop("colour") == "srgb"
+    record.write_text(json.dumps(run))
+    for shard in (tmp_path / "features" / "shards").iterdir():
+        table = pyarrow.parquet.read_table(shard)
+        about = json.loads(table.schema.metadata[b"flowerray"])
+        del about["config"]["base_spec"]["colour"]
+        metadata = {**table.schema.metadata, b"flowerray": json.dumps(about)}
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), shard)
+    Image.new("RGB", (64, 64), (180, 40, 40)).save(images / "red" / "new.png")
+    assert extract(ExtractSettings(**given, append=True)).photographs == 25
+    classifier, out = str(tmp_path / "classifier"), str(tmp_path / "labels")
+    train(TrainSettings(features=given["out"], out=classifier, recipe="logistic"))
+    label(LabelSettings(images=str(images / "red"), classifier=classifier, out=out))
+    run = json.loads((tmp_path / "labels" / "run.json").read_text())
+    assert run["config"]["base_spec"]["colour"] is None

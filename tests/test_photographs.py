@@ -357,6 +357,30 @@ def test_colours_of_a_profile_are_converted_to_srgb_where_the_spec_says_so(forma
     assert np.abs(as_before - (200, 100, 60)).max() <= 3
 
 
+def linear_grey():
+    """A grey profile whose samples are light itself, as numbers of photons are."""
+    tags = {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">3l", 63190, 65536, 54061)}
+    tags[b"kTRC"] = b"curv" + bytes(8)
+    table, body = struct.pack(">L", len(tags)), b""
+    for name, value in tags.items():
+        table += name + struct.pack(">LL", 132 + 12 * len(tags) + len(body), len(value))
+        body += value
+    header = bytes(4) + b"\2\x40\0\0" + b"mntrGRAYXYZ " + bytes(12) + b"acsp" + bytes(28)
+    header += struct.pack(">3l", 63190, 65536, 54061) + bytes(48)
+    return struct.pack(">L", 128 + len(table) + len(body)) + header + table + body
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_grey_of_a_profile_is_converted_too(mode):
+    light = 55 * 257 if mode == "I;16" else 55
+    grey = Image.new(mode, (32, 32), (light, 255) if mode == "LA" else light)
+    data = encoded(grey, "PNG", icc_profile=linear_grey())
+    expected = 255 * (1.055 * (55 / 255) ** (1 / 2.4) - 0.055)
+    found = decode(data, 8, "bilinear-dct", LIMITS, "srgb")
+    assert np.abs(found.astype(int) - expected).max() <= 2
+    assert np.abs(decode(data, 8, "bilinear-dct", LIMITS).astype(int) - 55).max() <= 1
+
+
 def test_a_profile_that_is_srgb_or_broken_or_of_another_mode_changes_no_pixel():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
@@ -404,6 +428,14 @@ def test_what_is_not_decoded_is_called_by_its_name(data, said):
     with pytest.raises(Rejected) as rejected:
         decode(data + bytes(100), 64, "bilinear-dct", LIMITS)
     assert rejected.value.reason == "not_an_image" and said in rejected.value.detail
+
+
+def test_heic_is_decoded_where_pillow_heif_is_and_formats_says_so():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(halves()).save(stream, quality=90)
+    wider = CheckSettings(source="x", formats="jpeg,heic").limits
+    assert is_red_then_blue(decode(stream.getvalue(), 224, "bilinear-dct", wider, "srgb"))
 
 
 def test_formats_widens_and_narrows_what_is_decoded():
