@@ -28,7 +28,8 @@ HEADS_KEPT = 32  # those used last, of 0.3 to 50 MB each; another is converted a
 
 def base(spec: BaseSpec, weights: Weights) -> Converted:
     """The base of `spec`, which computes in float32 or bfloat16 alike."""
-    makes = {k: v for k, v in asdict(spec).items() if k not in ("precision", "resize", "engine")}
+    makes_none = ("precision", "resize", "engine", "colour")
+    makes = {k: v for k, v in asdict(spec).items() if k not in makes_none}
 
     def convert() -> Converted:
         say(f"{spec.base}: converting it for OpenVINO, this once")
