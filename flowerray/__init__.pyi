@@ -36,6 +36,7 @@ def extract(
     weights: str | PathLike[str] = 'imagenet',
     engine: Literal['auto', 'keras', 'openvino'] = 'auto',
     append: bool = False,
+    sync: bool = False,
     overwrite: bool = False,
     retry_rejected: bool = False,
     base: str = 'vgg16',
@@ -80,6 +81,8 @@ def extract(
         engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
             openvino on CPUs [openvino where it is installed]
         append (bool, default False): keep what --out has, add the photographs that came since
+        sync (bool, default False): as --append, and retire the rows whose file is gone or has
+            another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
         base (str, default 'vgg16'): pretrained base; `flowerray bases` lists them
@@ -186,6 +189,7 @@ def label(
     weights: str | PathLike[str] = 'imagenet',
     engine: Literal['auto', 'keras', 'openvino'] = 'auto',
     append: bool = False,
+    sync: bool = False,
     overwrite: bool = False,
     retry_rejected: bool = False,
     precision: Literal['float32', 'bfloat16', 'int8'] | None = None,
@@ -227,6 +231,8 @@ def label(
         engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
             openvino on CPUs [openvino where it is installed]
         append (bool, default False): keep what --out has, add the photographs that came since
+        sync (bool, default False): as --append, and retire the rows whose file is gone or has
+            another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
         precision (Literal['float32', 'bfloat16', 'int8'] | None, default None): arithmetic of

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import stat
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -33,6 +34,8 @@ FOUND = pa.schema(
     [("uri", pa.string()), ("label", pa.string()), ("split", pa.string()), ("size", pa.int64())]
 )
 MANIFEST = pa.schema([pa.field("image_id", pa.int64(), nullable=False), *FOUND])
+
+DRAWN = {"split": "drawn"}  # metadata of photographs whose split no folder or table names
 
 ROWS_A_GROUP = 8192  # of a manifest file: what an actor reads to learn of one shard
 ROWS_A_PART = 1 << 20
@@ -59,12 +62,15 @@ class Listing:
 
     `fingerprint` is the sum of its rows' hashes, image_id left out: the same photographs with the
     same labels, split and sizes have the same one, in whatever order and listings they came.
+    `retired` rows are no longer there; their hashes' sum is `retired_fingerprint`.
     """
 
     first_row: int
     rows: int
     shard_size: int
     fingerprint: str
+    retired: int = 0
+    retired_fingerprint: str = f"{0:032x}"
 
     @property
     def end(self) -> int:
@@ -81,12 +87,18 @@ class Manifest:
     @property
     def rows(self) -> int:
         """Photographs in all."""
-        return sum(listing.rows for listing in self.listings)
+        return sum(listing.rows - listing.retired for listing in self.listings)
+
+    @property
+    def end(self) -> int:
+        """The row after the last: the image_id of the next photograph."""
+        return self.listings[-1].end if self.listings else 0
 
     @property
     def fingerprint(self) -> str:
         """That of all photographs, however they came to be listed."""
-        return _fingerprint(sum(int(listing.fingerprint, 16) for listing in self.listings))
+        listed = sum(int(one.fingerprint, 16) for one in self.listings)
+        return fingerprint(listed - sum(int(one.retired_fingerprint, 16) for one in self.listings))
 
     def shards(self) -> list[Shard]:
         """Every shard, in order."""
@@ -98,16 +110,25 @@ class Manifest:
 
     def listing_of(self, shard: Shard) -> Listing:
         """The listing that `shard` is of."""
-        return next(one for one in self.listings if one.first_row <= shard.first_row < one.end)
+        return self.listings[bisect_right(self.listings, shard.first_row, key=_first_row_of) - 1]
 
     def as_dict(self) -> dict[str, Any]:
         """For run.json."""
-        return {"listings": [asdict(listing) for listing in self.listings]}
+        return {
+            "listings": [
+                {k: v for k, v in asdict(one).items() if one.retired or "retired" not in k}
+                for one in self.listings
+            ]
+        }
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Manifest:
         """The inverse of `as_dict`."""
         return cls(tuple(Listing(**listing) for listing in fields["listings"]))
+
+
+def _first_row_of(listing: Listing) -> int:
+    return listing.first_row
 
 
 def check_apart(images: str, written: str, labelled: bool = False) -> None:
@@ -214,72 +235,43 @@ def write_listing(
             pq.ParquetWriter(stream, MANIFEST, compression="zstd") as writer,
         ):
             for table in tables:
-                total += _sum_of_hashes(table)
+                total += sum_of_hashes(table)
                 ids = pa.array(np.arange(row, row + len(table)))
                 writer.write_table(table.add_column(0, MANIFEST.field(0), ids))
                 row += len(table)
     rows = row - first_row
-    return Listing(first_row, rows, shard_size or _shard_size_for(rows), _fingerprint(total))
+    return Listing(first_row, rows, shard_size or _shard_size_for(rows), fingerprint(total))
 
 
 def read_shard(folder: Folder, manifest: Manifest, shard: Shard) -> pa.Table:
-    """The manifest rows of `shard`, as MANIFEST."""
-    listing, tables, row, end = (
-        manifest.listing_of(shard),
-        [],
-        shard.first_row,
-        shard.first_row + shard.rows,
-    )
-    while row < end:
-        offset = (row - listing.first_row) % ROWS_A_PART
-        rows = min(end - row, ROWS_A_PART - offset)
-        groups = range(offset // ROWS_A_GROUP, (offset + rows - 1) // ROWS_A_GROUP + 1)
-        with _opened_part(folder, row - offset, groups=list(groups)) as file:
-            table = file.read_row_groups(list(groups))
-        tables.append(table.slice(offset - groups[0] * ROWS_A_GROUP, rows))
-        row += rows
-    return pa.concat_tables(tables)
-
-
-def uris_of(folder: Folder, manifest: Manifest) -> pa.ChunkedArray:
-    """The uris of all manifest rows."""
-    tables = []
-    for listing in manifest.listings:
-        for first_row in range(listing.first_row, listing.end, ROWS_A_PART):
-            with _opened_part(folder, first_row, ["uri"]) as file:
-                tables.append(file.read(columns=["uri"]))
-    return pa.concat_tables(tables)["uri"]
+    """The manifest rows of `shard`, as MANIFEST; those that were retired are no longer there."""
+    listing, tables = manifest.listing_of(shard), [MANIFEST.empty_table()]
+    end = shard.first_row + shard.rows
+    first_part = shard.first_row - (shard.first_row - listing.first_row) % ROWS_A_PART
+    for part in range(first_part, end, ROWS_A_PART):
+        with opened_part(folder, f"manifest/{part:012d}.parquet") as file:
+            for group in range(file.num_row_groups):
+                ids = file.metadata.row_group(group).column(0).statistics
+                if ids is None or (ids.max >= shard.first_row and ids.min < end):
+                    tables.append(file.read_row_group(group).cast(MANIFEST))
+    table = pa.concat_tables(tables)
+    ids = table["image_id"]
+    inside = pc.and_(pc.greater_equal(ids, shard.first_row), pc.less(ids, end))
+    return table.filter(inside)
 
 
 @contextmanager
-def _opened_part(
-    folder: Folder,
-    first_row: int,
-    columns: list[str] | None = None,
-    groups: list[int] | None = None,
-) -> Iterator[pq.ParquetFile]:
-    """The manifest's file that begins with `first_row`.
+def opened_part(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
+    """The file `name` of a manifest or listing.
 
     Raises:
         FlowerrayError: opening it, or reading in the block, fails.
     """
-    name = f"manifest/{first_row:012d}.parquet"
     try:
-        yield pq.ParquetFile(folder.open(name, columns, groups))
+        yield pq.ParquetFile(folder.open(name))
     except (OSError, pa.ArrowException) as error:
         mend = "; without it only --overwrite helps"
         raise unreadable(folder.file(name), error, mend) from None
-
-
-def rows_without(folder: Folder, directory: str, uris: pa.ChunkedArray) -> Iterator[pa.RecordBatch]:
-    """The photographs listed in `directory` of `folder` whose uri is none of `uris`, as FOUND."""
-    known = uris.cast(pa.large_string())  # plain strings end at 2 GiB in all
-    for name in sorted(folder.names(directory)):
-        opened = folder.open(f"{directory}/{name}", FOUND.names)
-        table = pq.read_table(opened, columns=FOUND.names)
-        listed = table["uri"].cast(pa.large_string())
-        new = table.filter(pc.invert(pc.is_in(listed, value_set=known)))
-        yield from new.cast(FOUND).to_batches()
 
 
 def _shard_size_for(rows: int) -> int:
@@ -320,7 +312,8 @@ def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Tabl
         yield pa.Table.from_batches(waiting, FOUND).combine_chunks()
 
 
-def _sum_of_hashes(table: pa.Table) -> int:
+def sum_of_hashes(table: pa.Table) -> int:
+    """Of the rows' columns that FOUND has."""
     columns = [table[field.name].to_pylist() for field in FOUND]
     return sum(
         int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=16).digest(), "little")
@@ -328,7 +321,8 @@ def _sum_of_hashes(table: pa.Table) -> int:
     )
 
 
-def _fingerprint(total: int) -> str:
+def fingerprint(total: int) -> str:
+    """The name of a sum of rows' hashes."""
     return f"{total % (1 << 128):032x}"
 
 
@@ -641,6 +635,7 @@ def _with_split(table: pa.Table, root: str, settings: ExtractSettings, trainable
     )
     split = np.array([s or "" for s in splits], dtype=object)
     rows_of: dict[str, list[int]] = {name: [] for name in classes}
+    drawn_here = False
     for i, label in enumerate(labels):
         if label is not None:
             rows_of[label].append(i)
@@ -653,6 +648,7 @@ def _with_split(table: pa.Table, root: str, settings: ExtractSettings, trainable
                 f"class {name!r} has photographs with and without a split: name it for all or none"
             )
         if given[None]:
+            drawn_here = True
             wanted = _valid_count(len(members), settings)
             given = {"valid": given[None][:wanted], "train": given[None][wanted:]}
         for part, limit in (
@@ -679,7 +675,8 @@ def _with_split(table: pa.Table, root: str, settings: ExtractSettings, trainable
     if unlabelled:
         say(f"{settings.images}: {unlabelled} rows without a label are left out")
     table = table.set_column(2, FOUND.field("split"), pa.array(list(split), pa.string()))
-    return table.filter(pa.array(keep))
+    # A draw over more photographs moves a few across; who appends keeps them where they were.
+    return table.filter(pa.array(keep)).replace_schema_metadata(DRAWN if drawn_here else None)
 
 
 def _valid_count(members: int, settings: ExtractSettings) -> int:

@@ -77,7 +77,7 @@ def run(
     """
     to_do = output.to_do()
     rows = sum(shard.rows for shard in to_do)
-    progress = Progress(what, output.manifest.rows, output.manifest.rows - rows)
+    progress = Progress(what, output.manifest.rows, max(0, output.manifest.rows - rows))
     actors, computed, redone = 0, 0, 0
     if to_do:
         with cluster.connection(settings.address):
@@ -103,7 +103,7 @@ def _check_disks(output: Output, to_do: list[Shard]) -> None:
     uris = []
     for shard in (to_do[0], to_do[-1]):
         rows = catalog.read_shard(output.folder, output.manifest, shard)
-        uris.append(rows["uri"][0].as_py())
+        uris += rows["uri"].slice(0, 1).to_pylist()  # none where all were retired
     local = [local_path(uri) for uri in uris if not is_remote(uri)]
     shared_disk.check(Path(output.folder.uri) if output.folder.is_local else None, local)
 

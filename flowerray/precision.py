@@ -162,7 +162,7 @@ def _sample(output: Output, size: int, seed: int, last: frozenset[int] = frozens
     tables: list[pa.Table] = []
     for row in sorted(_drawn(output, size, seed), key=lambda row: row in last):
         table = catalog.read_shard(output.folder, output.manifest, Shard(row, 1))
-        if table["split"][0].as_py() != "valid":
+        if len(table) and table["split"][0].as_py() != "valid":  # it may have been retired
             tables.append(table)
         if len(tables) == size:
             break
@@ -171,7 +171,7 @@ def _sample(output: Output, size: int, seed: int, last: frozenset[int] = frozens
 
 def _drawn(output: Output, size: int, seed: int) -> list[int]:
     """Four times as many rows as `size`, since some may be left out."""
-    rows = output.manifest.rows
+    rows = output.manifest.end
     drawn = np.random.default_rng(seed).choice(rows, min(rows, 4 * size), replace=False)
     return [int(row) for row in drawn]
 

@@ -257,13 +257,16 @@ class InferenceSettings(PlanSettings, PhotographSettings):
         choices=("auto", "keras", "openvino"),
     )
     append: bool = option("keep what --out has, add the photographs that came since", False)
+    sync: bool = option(
+        "as --append, and retire the rows whose file is gone or has another label now", False
+    )
     overwrite: bool = option("delete what an earlier run left in --out, start anew", False)
     retry_rejected: bool = option("only try the rejected photographs of --out again", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if sum((self.append, self.overwrite, self.retry_rejected)) > 1:
-            raise UsageError("give one of --append, --overwrite and --retry-rejected")
+        if sum((self.append, self.sync, self.overwrite, self.retry_rejected)) > 1:
+            raise UsageError("give one of --append, --sync, --overwrite and --retry-rejected")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import flowerray
-from flowerray import catalog, lease
+from flowerray import catalog, lease, listings
 from flowerray.bases import BaseSpec
 from flowerray.catalog import MANIFEST, Listing, Manifest, Shard
 from flowerray.errors import FlowerrayError
@@ -143,8 +143,13 @@ def open_output(
         before = None
     if before is not None:
         _check_config(folder, before, config)
+        if before.get("retiring"):  # a --sync was cut short
+            then = Manifest.from_dict(before["manifest"])
+            before = _settled(Output(folder, then, before)).run
         if settings.retry_rejected:
             return _to_retry(Output(folder, Manifest.from_dict(before["manifest"]), before))
+    drawn: set[bool] = set()
+    photographs = _noting_draws(photographs, drawn)
     # Without run.json nothing in manifest/ counts yet; with it, what is there now lies beside.
     listed = "manifest" if before is None else f"{SCRATCH}/{uuid.uuid4().hex[:12]}"
     try:
@@ -157,7 +162,9 @@ def open_output(
             if then.fingerprint == manifest.fingerprint:
                 manifest = then
             else:
-                manifest = _appended(folder, then, listed, listing, settings)
+                output = Output(folder, then, before)
+                output = _appended(output, listed, listing, settings, by_split=drawn == {False})
+                before, manifest = output.run, output.manifest
     except BaseException:
         if before is None:
             with suppress(FlowerrayError):
@@ -229,20 +236,85 @@ def _is_of_ours(folder: Folder, ending: str) -> bool | None:
         raise unreadable(folder.file(f"labels.{ending}"), error) from None
 
 
+def _noting_draws(
+    photographs: Iterable[pa.RecordBatch], drawn: set[bool]
+) -> Iterator[pa.RecordBatch]:
+    """`photographs`, with whether their splits were `drawn`."""
+    for batch in photographs:
+        drawn.add(bool(batch.schema.metadata))
+        yield batch
+
+
 def _appended(
-    folder: Folder, manifest: Manifest, listed: str, listing: Listing, settings: InferenceSettings
-) -> Manifest:
-    """`manifest` with the photographs of `listing` that it lacks as a listing more."""
-    if not settings.append:
+    output: Output, listed: str, listing: Listing, settings: InferenceSettings, by_split: bool
+) -> Output:
+    """`output` with the photographs of `listing` that it lacks as a listing more; with --sync
+    without those that are gone."""
+    folder, manifest = output.folder, output.manifest
+    if not (settings.append or settings.sync):
         raise FlowerrayError(
             f"{folder} was made from other photographs ({manifest.rows:,} then, {listing.rows:,} "
-            "now, or changed ones): --append adds the new ones, --overwrite starts anew, or choose "
-            "another --out"
+            "now, or changed ones): --append adds the new ones, --sync also retires those that are "
+            "gone, --overwrite starts anew, or choose another --out"
         )
-    new = catalog.rows_without(folder, listed, catalog.uris_of(folder, manifest))
-    # A crash before run.json names them leaves files of the same names, which are written again.
-    added = catalog.write_listing(new, folder, "manifest", settings.shard_size, manifest.rows)
-    return Manifest((*manifest.listings, added)) if added.rows else manifest
+    with listings.compared(folder, manifest, listed, by_split) as difference:
+        retired, example = difference.retired()
+        if len(retired) and not settings.sync:
+            raise FlowerrayError(
+                f"{len(retired):,} photographs of {folder} are gone, or have another label or "
+                f"split now ({example}): --sync retires their rows and adds what is new"
+            )
+        if len(retired) == manifest.rows:
+            raise FlowerrayError(
+                f"all {manifest.rows:,} photographs of {folder} are gone or changed ({example}): "
+                "is a disk not mounted? --overwrite starts anew"
+            )
+        if len(retired):
+            output = _without(output, retired)
+        # A crash before run.json names them leaves files of the same names, which are written
+        # again.
+        end = output.manifest.end
+        new = difference.new()
+        added = catalog.write_listing(new, folder, "manifest", settings.shard_size, end)
+    if added.rows:
+        output = replace(output, manifest=Manifest((*output.manifest.listings, added)))
+    return output
+
+
+def _without(output: Output, ids: np.ndarray) -> Output:
+    """`output` without the rows of these sorted `ids`. The record says so from before the first
+    file is changed until after the last, so that one that is killed is gone on with."""
+    delete_derived(output.folder, output.run)
+    output = with_record(output, retiring=True)
+    listings.drop_rows(output.folder, output.manifest, ids)
+    touched = (
+        shard
+        for shard in output.manifest.shards()
+        if np.diff(np.searchsorted(ids, [shard.first_row, shard.first_row + shard.rows]))[0]
+    )
+    return _settled(output, touched)
+
+
+def _settled(output: Output, touched: Iterable[Shard] | None = None) -> Output:
+    """`output` with its `touched` shards, by default all, without rows that its manifest lacks."""
+    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+        among = output.manifest.shards() if touched is None else touched
+        for done in [pool.submit(_settle, output, shard) for shard in among]:
+            done.result()
+    manifest = listings.recounted(output.folder, output.manifest)
+    run = {k: v for k, v in output.run.items() if k != "retiring"}
+    output = replace(output, manifest=manifest, run=run)
+    return with_record(output, manifest=manifest.as_dict())
+
+
+def _settle(output: Output, shard: Shard) -> None:
+    there = read_shard(output, shard)
+    if there is None:
+        return
+    wanted = catalog.read_shard(output.folder, output.manifest, shard)["image_id"]
+    kept = there.filter(pc.is_in(there["image_id"], value_set=wanted.combine_chunks()))
+    if len(kept) < len(there):
+        write_shard(output, shard, kept)
 
 
 def _to_retry(output: Output) -> Output:
@@ -283,7 +355,7 @@ def read_output(directory: str, kind: str) -> Output:
     run = _record_in(folder, kind)
     if run is None:
         raise FlowerrayError(f"no {kind} in {directory}: give the --out of `{MADE_BY[kind]}`")
-    return Output(folder, Manifest.from_dict(run["manifest"]), run)
+    return _read_whole(folder, run)
 
 
 def read_any_output(directory: str) -> Output:
@@ -297,6 +369,15 @@ def read_any_output(directory: str) -> Output:
     if run is None:
         raise FlowerrayError(
             f"no output in {directory}: give the --out of `flowerray extract` or `flowerray label`"
+        )
+    return _read_whole(folder, run)
+
+
+def _read_whole(folder: Folder, run: dict[str, Any]) -> Output:
+    if run.get("retiring"):
+        raise FlowerrayError(
+            f"a --sync of {folder} has not ended: wait for it, or run the same "
+            f"`{MADE_BY[run['kind']]} --sync` again to finish it"
         )
     return Output(folder, Manifest.from_dict(run["manifest"]), run)
 

@@ -2,20 +2,26 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_stores import s3  # noqa: F401
 
-from flowerray import lease
+from flowerray import catalog, lease, listings
 from flowerray.errors import FlowerrayError
 from flowerray.export import export
 from flowerray.extract import extract
 from flowerray.label import label
 from flowerray.lease import _Owner, held
 from flowerray.settings import ExportSettings, ExtractSettings, LabelSettings, TrainSettings
+from flowerray.shards import open_output, read_output, written
 from flowerray.storage import Folder
 from flowerray.train import train
 from flowerray.verify import verify
@@ -250,3 +256,172 @@ def test_a_second_job_is_refused(what, sample, fast, tmp_path):
                 job(what, sample, fast, out, overwrite=overwrite)
         assert set(tree(out)) == set(before)
     assert not out.exists()
+
+
+@pytest.fixture
+def grown(sample, local_ray, tmp_path):
+    """Class folders of one's own, and `features` of them: returns what extracts again."""
+    images = shutil.copytree(sample.labelled, tmp_path / "images")
+
+    def run(**options):
+        given = {"images": images, "out": tmp_path / "features", "base": "thumbnail"}
+        return extract(ExtractSettings(**given | {"shard_size": 4} | options))
+
+    run()
+    return run
+
+
+def in_shards(out):
+    """What a tool that knows nothing of flowerray reads."""
+    import duckdb
+
+    found = duckdb.sql(f"SELECT uri, label, image_id FROM '{out}/shards/*.parquet' ORDER BY uri")
+    return found.fetchall()
+
+
+def test_moved_and_vanished_photographs_are_refused_and_synced(grown, tmp_path):
+    images, out = tmp_path / "images", tmp_path / "features"
+    (images / "rose" / "rose-0001.jpg").rename(images / "tulip" / "a.jpg")
+    (images / "rose" / "rose-0002.jpg").unlink()
+    before = tree(out)
+    with pytest.raises(FlowerrayError, match=r"^2 photographs of .*rose-0001\.jpg\): --sync"):
+        grown(append=True)
+    with pytest.raises(FlowerrayError, match="--sync also retires"):
+        grown()
+    assert tree(out) == before
+    done = grown(sync=True)
+    assert (done.photographs, done.computed) == (29, 1)
+    there = {str(path): path.parent.name for path in images.rglob("*.jpg")}
+    rows = in_shards(out)
+    assert {uri: name for uri, name, _ in rows} == there and len(rows) == 29
+    assert verify(str(out)).whole and grown().computed == grown(sync=True).computed == 0
+    manifest = read_output(str(out), "features").manifest
+    assert (manifest.rows, manifest.end) == (29, 31)
+    shutil.copy(images / "tulip" / "a.jpg", images / "tulip" / "b.jpg")
+    assert grown(append=True).photographs == 30 and verify(str(out)).whole
+    job = TrainSettings(features=out, out=tmp_path / "classifier", recipe="logistic")
+    assert train(job).trained_on + 3 == 30
+
+
+def test_another_label_in_a_table_is_a_move(grown, tmp_path):
+    rose, tulip = (sorted((tmp_path / "images" / name).iterdir()) for name in ("rose", "tulip"))
+    lines = [f"{p},{n}" for n, files in (("rose", rose), ("tulip", tulip)) for p in files]
+    table, out = tmp_path / "table.csv", tmp_path / "table"
+
+    def run(**options):
+        table.write_text("uri,label\n" + "\n".join(lines) + "\n")
+        return grown(images=table, out=out, **options)
+
+    run()
+    lines[0] = f"{rose[0]},tulip"
+    with pytest.raises(FlowerrayError, match=r"1 photographs of .* another label"):
+        run(append=True)
+    assert run(sync=True).computed == 1
+    assert [name for uri, name, _ in in_shards(out) if uri == str(rose[0])] == ["tulip"]
+    lines[1:] = [f"{p},{n}" for p, n in ((tulip[0], "tulip"), (rose[1], "rose"), (rose[2], "rose"))]
+    lines.append(f"{tulip[1]},tulip")
+    done = run(append=True)  # another list of photographs that are all there
+    assert done.computed == 0 and done.photographs == 20
+
+
+def test_photographs_of_another_folder_are_appended(grown, tmp_path, sample):
+    shutil.copytree(sample.labelled, tmp_path / "more")
+    assert grown(images=tmp_path / "more", append=True).photographs == 60
+    shutil.rmtree(tmp_path / "more" / "rose")
+    with pytest.raises(FlowerrayError, match="10 photographs of"):
+        grown(append=True)
+    shutil.rmtree(tmp_path / "more")
+    assert grown(sync=True).photographs == 30 and verify(str(tmp_path / "features")).whole
+    shutil.move(tmp_path / "images", tmp_path / "renamed")
+    with pytest.raises(FlowerrayError, match=r"all 30 photographs .* is a disk not mounted"):
+        grown(images=tmp_path / "renamed", sync=True)
+
+
+def test_a_sync_that_is_killed_anywhere_is_gone_on_with(grown, tmp_path, monkeypatch):
+    images, out = tmp_path / "images", tmp_path / "features"
+    for i in range(1, 5):  # a whole shard among them
+        (images / "rose" / f"rose-000{i}.jpg").unlink()
+    (images / "rose" / "rose-0010.jpg").rename(images / "tulip" / "a.jpg")
+    saved = shutil.copytree(out, tmp_path / "saved")
+    wanted = {str(path): path.parent.name for path in images.rglob("*.jpg")}
+    create, seen = Folder.create, []
+    for stop in range(12):
+        shutil.rmtree(out)
+        shutil.copytree(saved, out)
+        seen.clear()
+
+        def killed(self, name, stop=stop):
+            if len(seen) == stop:
+                raise KeyboardInterrupt
+            seen.append(name)
+            return create(self, name)
+
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(Folder, "create", killed)
+            open_alone(images, out)
+            break
+        if json.loads((out / "run.json").read_bytes()).get("retiring"):
+            with pytest.raises(FlowerrayError, match="--sync` again"):
+                verify(str(out))
+        with suppress(FlowerrayError):
+            grown(append=stop % 2 == 0)  # any later command finishes what was begun, or says how
+        grown(sync=True)
+        rows = in_shards(out)
+        assert {uri: name for uri, name, _ in rows} == wanted and len(rows) == len(wanted)
+        assert verify(str(out)).whole
+    assert stop > 5 and seen[-1] == "run.json"
+
+
+def open_alone(images, out):
+    """The set-up of a --sync, without the actors."""
+    settings = ExtractSettings(images=images, out=out, base="thumbnail", shard_size=4, sync=True)
+    config = json.loads((out / "run.json").read_bytes())["config"]
+    found = catalog.photographs_to_extract(settings)
+    with written(settings, "features") as folder:
+        open_output(folder, settings, "features", config, found)
+
+
+def test_a_sync_of_labels_renews_the_queue_for_review(sample, fast, tmp_path):
+    pile = shutil.copytree(sample.pile, tmp_path / "pile")
+    options = {"min_precision": 1.0, "format": "csv", "shard_size": 4}
+    given = {"images": pile, "classifier": fast / "classifier", "out": tmp_path / "labels"}
+    label(LabelSettings(**given, **options))
+    gone = pq.read_table(tmp_path / "labels" / "review.parquet")["uri"][0].as_py()
+    os.unlink(gone)
+    done = label(LabelSettings(**given, **options, sync=True))
+    assert (done.photographs, done.computed) == (33, 0)
+    assert gone not in (tmp_path / "labels" / "labels.csv").read_text()
+    review = pq.read_table(tmp_path / "labels" / "review.parquet")
+    assert gone not in review["uri"].to_pylist()
+
+
+def test_appending_takes_the_memory_of_no_photograph(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "ROWS_A_GROUP", 8)
+    monkeypatch.setattr(catalog, "ROWS_A_PART", 32)
+    folder = Folder.at(tmp_path)
+
+    def listed(directory, uris, first_row=0):
+        batch = pa.record_batch(
+            [pa.array(uris), *(pa.nulls(len(uris), f.type) for f in list(catalog.FOUND)[1:])],
+            catalog.FOUND,
+        )
+        return catalog.write_listing([batch], folder, directory, 5, first_row)
+
+    manifest = catalog.Manifest(
+        (listed("manifest", [f"/k/{i}" for i in range(70)]), listed("manifest", ["/k/x"], 70))
+    )
+    listed("new", [f"/k/{i}" for i in range(69, 200)] + ["/k/x", "/k/y", "/k/y"])
+    with listings.compared(folder, manifest, "new", by_split=True) as found:
+        uris = [u for batch in found.new() for u in batch["uri"].to_pylist()]
+        # In the listing's order; a list that names one twice has it twice.
+        assert uris == [*(f"/k/{i}" for i in range(70, 200)), "/k/y", "/k/y"]
+        gone, example = found.retired()
+    assert gone.tolist() == list(range(69)) and example == "/k/0"
+    listings.drop_rows(folder, manifest, np.array([0, *range(8, 16), 33, 70]))
+    listings.drop_rows(folder, manifest, np.array([1]))
+    now = listings.recounted(folder, manifest)
+    assert [one.retired for one in now.listings] == [11, 1]
+    left = [i for i in range(2, 70) if i not in {*range(8, 16), 33}]
+    assert now.fingerprint == listed("left", [f"/k/{i}" for i in left]).fingerprint
+    tables = [catalog.read_shard(folder, now, shard) for shard in now.shards()]
+    assert pa.concat_tables(tables)["image_id"].to_pylist() == left
