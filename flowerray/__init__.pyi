@@ -24,6 +24,7 @@ def extract(
     out: str | PathLike[str],
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    allow_redirects: str | None = None,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
@@ -60,6 +61,8 @@ def extract(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
@@ -119,6 +122,7 @@ def train(
     out: str | PathLike[str],
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    allow_redirects: str | None = None,
     address: str | None = None,
     recipe: Literal['mlp', 'logistic', 'article', 'finetune'] = 'mlp',
     epochs: int | None = None,
@@ -139,6 +143,8 @@ def train(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
         address (str | None, default None): Ray cluster to run on (host:port or auto); without
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         recipe (Literal['mlp', 'logistic', 'article', 'finetune'], default 'mlp'): how the head
@@ -177,6 +183,7 @@ def label(
     classifier: str | PathLike[str],
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    allow_redirects: str | None = None,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
@@ -210,6 +217,8 @@ def label(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
@@ -264,6 +273,7 @@ def run(
     out: str | PathLike[str],
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    allow_redirects: str | None = None,
     address: str | None = None,
     truth: str | PathLike[str] | None = None,
     base: str = 'vgg16',
@@ -283,6 +293,8 @@ def run(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
         address (str | None, default None): Ray cluster to run on (host:port or auto); without
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         truth (str | PathLike[str] | None, default None): CSV with columns file and label, to
@@ -312,6 +324,7 @@ def evaluate(
     truth: str | PathLike[str],
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    allow_redirects: str | None = None,
 ) -> dict[str, Any]:
     """Score labels against a truth.
 
@@ -322,6 +335,8 @@ def evaluate(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
 
     Returns:
         dict[str, Any]
@@ -336,6 +351,7 @@ def verify(
     *,
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    allow_redirects: str | None = None,
 ) -> Verdict:
     """Check that an output has every photograph once.
 
@@ -344,6 +360,8 @@ def verify(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
 
     Returns:
         Verdict
@@ -358,6 +376,7 @@ def check(
     *,
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    allow_redirects: str | None = None,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
@@ -377,6 +396,8 @@ def check(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
@@ -407,6 +428,7 @@ def report(
     *,
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    allow_redirects: str | None = None,
     out: str | PathLike[str] = 'report.html',
     thumbnails: int = 500,
 ) -> ReportSummary:
@@ -418,6 +440,8 @@ def report(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
         out (str | PathLike[str], default 'report.html'): the page, one HTML file
         thumbnails (int, default 500): photographs shown at most, in all
 
@@ -436,6 +460,7 @@ def export(
     out: str | PathLike[str],
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    allow_redirects: str | None = None,
     accepted_only: bool = False,
     min_confidence: float | None = None,
     copy: bool = False,
@@ -453,6 +478,8 @@ def export(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
         accepted_only (bool, default False): leave out the labels that were not accepted
         min_confidence (float | None, default None): leave out the labels below this confidence
         copy (bool, default False): folders: copy the photographs instead of linking them
@@ -478,6 +505,7 @@ def baseline(
     out: str | PathLike[str],
     endpoint_url: str | None = None,
     anonymous: bool = False,
+    allow_redirects: str | None = None,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
@@ -496,6 +524,8 @@ def baseline(
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or

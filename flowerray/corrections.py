@@ -81,6 +81,7 @@ def with_new_photographs(
         address=settings.address,
         endpoint_url=settings.endpoint_url,
         anonymous=settings.anonymous,
+        allow_redirects=settings.allow_redirects,
         append=True,
     )
     extract_listed(extraction, found.to_batches())

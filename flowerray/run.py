@@ -33,7 +33,8 @@ def run(settings: RunSettings) -> RunSummary:
         f"{settings.out.rstrip('/')}/{name}" for name in ("features", "classifier", "labels")
     )
     reached: dict[str, Any] = {
-        name: getattr(settings, name) for name in ("address", "endpoint_url", "anonymous")
+        name: getattr(settings, name)
+        for name in ("address", "endpoint_url", "anonymous", "allow_redirects")
     }
     shared: dict[str, Any] = {
         "actors": settings.actors,

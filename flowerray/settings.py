@@ -145,19 +145,24 @@ class CommandSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class StorageSettings(Settings):
-    """How object stores are reached, beside what the environment says."""
+    """How object stores and web servers are reached, beside what the environment says."""
 
     endpoint_url: str | None = option(
         "address of the S3 server behind s3:// [AWS' own]", None, metavar="URL"
     )
     anonymous: bool = option("read photographs in object stores without credentials", False)
+    allow_redirects: str | None = option(
+        "hosts, by commas, that web servers may redirect to [their own]", None, metavar="HOSTS"
+    )
 
     @property
     def access(self) -> Access:
-        """These two, as ``flowerray.stores`` takes them."""
+        """These, as ``flowerray.stores`` takes them."""
         from flowerray.stores import Access
 
-        return Access(self.endpoint_url, self.anonymous)
+        hosts = (self.allow_redirects or "").lower().split(",")
+        allowed = tuple(host.strip() for host in hosts if host.strip())
+        return Access(self.endpoint_url, self.anonymous, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -83,10 +83,12 @@ class Store(Protocol):
 @dataclass(frozen=True)
 class Access:
     """How object stores are reached, beside what the environment says: the address of an S3 server
-    other than AWS', and whether photographs are read without credentials."""
+    other than AWS', and whether photographs are read without credentials; and the hosts that web
+    servers may redirect to."""
 
     endpoint_url: str | None = None
     anonymous: bool = False
+    redirect_hosts: tuple[str, ...] = ()
 
 
 _access = Access()
@@ -120,7 +122,7 @@ def store_at(uri: str) -> Store:
     Raises:
         UsageError: nothing here knows its scheme.
     """
-    return _opened(scheme_of(uri), _authority_of(uri), Access(_access.endpoint_url))
+    return _opened(scheme_of(uri), _authority_of(uri), replace(_access, anonymous=False))
 
 
 def source_at(uri: str) -> Store:
@@ -150,7 +152,7 @@ def _opened(scheme: str, authority: str, access: Access) -> Store:
     if scheme in WEB_SCHEMES:
         from flowerray.stores.web import WebStore
 
-        return WebStore()
+        return WebStore(access.redirect_hosts)
     from flowerray.stores.arrow import ArrowStore
 
     return ArrowStore(scheme, authority)

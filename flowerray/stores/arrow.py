@@ -10,10 +10,11 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from pyarrow import fs
 
-from flowerray.errors import UsageError
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.stores.fetched import fetched
 from flowerray.stores.limit import read_at_most
 
+DEPTH = 64  # of directories that are listed
 ARROWS_OWN = ("hdfs", "viewfs")
 
 
@@ -22,6 +23,8 @@ class ArrowStore:
 
     def __init__(self, scheme: str, authority: str) -> None:
         self._root = f"{scheme}://{authority}"
+        if "::" in scheme:  # fsspec's chains would lead around what the other stores refuse
+            raise UsageError(f"{scheme}:// is a chain of stores: give the uri of the last one")
         if scheme in ARROWS_OWN:
             self._system, path = fs.FileSystem.from_uri(f"{self._root}/")
         else:
@@ -67,11 +70,19 @@ class ArrowStore:
 
     def files(self, uri: str) -> Iterator[list[tuple[str, int | None]]]:
         """See Store: directory by directory."""
+        yield from self._files(uri, 0)
+
+    def _files(self, uri: str, depth: int) -> Iterator[list[tuple[str, int | None]]]:
+        if depth > DEPTH:
+            raise FlowerrayError(
+                f"{uri} has more than {DEPTH} directories above it: does one lead back to itself? "
+                "Name photographs in a list instead"
+            )
         found = self._in(self._path(uri))
         yield [(self._uri(i.path), i.size) for i in found if i.type == fs.FileType.File]
         for info in found:
             if info.type == fs.FileType.Directory:
-                yield from self.files(self._uri(info.path))
+                yield from self._files(self._uri(info.path), depth + 1)
 
     def exists(self, uri: str) -> bool:
         """See Store."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from html.parser import HTMLParser
 from typing import BinaryIO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import pyarrow as pa
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.stores import addresses
 from flowerray.stores.fetched import in_memory
 from flowerray.stores.limit import read_at_most
 
@@ -25,28 +26,69 @@ RETRIES = urllib3.Retry(
     raise_on_status=False,
 )
 CONNECTIONS = 64
-PAGE_BYTES = 64 << 20  # of a listing
+REDIRECTS = 5  # that are followed for one file
+DEPTH = 64  # of directories that are listed
+PAGES = 100_000  # of a listing
+PAGE_BYTES = 64 << 20  # of each
 
 
 class WebStore:
     """See ``flowerray.stores.Store``; nothing is written to a web server."""
 
-    def __init__(self) -> None:
+    def __init__(self, redirect_hosts: Collection[str] = ()) -> None:
         timeout = urllib3.Timeout(connect=10, read=60)
-        self._pool = urllib3.PoolManager(maxsize=CONNECTIONS, retries=RETRIES, timeout=timeout)
+        self._pool = addresses.pool(maxsize=CONNECTIONS, retries=RETRIES, timeout=timeout)
+        self._redirect_hosts = redirect_hosts
 
     def read(self, uri: str, limit: int | None = None) -> bytes:
         """See Store."""
         with _os_errors():
-            answer = self._pool.request("GET", uri, preload_content=False)
+            answer = self._answer(uri)
             try:
                 if answer.status in (404, 410):
-                    raise FileNotFoundError(f"{uri} is not there")
+                    raise FileNotFoundError(f"{_shown(uri)} is not there")
                 if answer.status != 200:
                     raise OSError(f"the server answers {answer.status} {answer.reason or ''}")
                 return read_at_most(answer.read, limit)
             finally:
                 answer.release_conn()
+
+    def _answer(self, uri: str) -> urllib3.BaseHTTPResponse:
+        """The answer behind all redirects."""
+        at, headers = uri, {}
+        if "@" in urlsplit(uri).netloc:
+            login, _, rest = urlsplit(uri).netloc.rpartition("@")
+            headers = urllib3.make_headers(basic_auth=unquote(login))
+            at = urlsplit(uri)._replace(netloc=rest).geturl()
+        for _ in range(REDIRECTS + 1):
+            answer = self._pool.request(
+                "GET", at, headers=headers, preload_content=False, redirect=False
+            )
+            target = answer.get_redirect_location()
+            if not target:
+                return answer
+            answer.drain_conn()
+            answer.release_conn()
+            at, before = urljoin(at, target), at
+            self._check_redirect(before, at)
+            if urlsplit(at).netloc != urlsplit(before).netloc:
+                headers = {}  # the login is the first host's
+        raise OSError("the server redirects in a circle")
+
+    def _check_redirect(self, before: str, after: str) -> None:
+        here, there = urlsplit(before), urlsplit(after)
+        if there.scheme not in ("http", "https"):
+            raise OSError("the server redirects to what is no web address")
+        if (here.scheme, there.scheme) == ("https", "http"):
+            raise OSError("the server redirects from https to http")
+        same_place = here.hostname == there.hostname and (
+            here.port == there.port or (here.scheme, there.scheme) == ("http", "https")
+        )
+        if not same_place and there.hostname not in self._redirect_hosts:
+            raise OSError(
+                f"the server redirects to {there.hostname}: --allow-redirects {there.hostname} "
+                "lets it"
+            )
 
     def open(
         self, uri: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
@@ -65,11 +107,19 @@ class WebStore:
     def files(self, uri: str) -> Iterator[list[tuple[str, int | None]]]:
         """See Store: by the links of the page at `uri` that lead below it, as the listings of
         nginx, Apache and Python's http.server have them."""
-        links = self._links(uri)
-        yield [(link, None) for link in links if not link.endswith("/")]
-        for link in links:
-            if link.endswith("/"):
-                yield from self.files(link)
+        waiting, pages = [(uri, 0)], 0
+        while waiting:
+            directory, depth = waiting.pop()
+            pages += 1
+            if depth > DEPTH or pages > PAGES:
+                raise FlowerrayError(
+                    f"{uri} has more than {DEPTH} directories in one another or {PAGES:,} in all: "
+                    "does the server list a directory in itself? Name photographs in a list instead"
+                )
+            links = self._links(directory)
+            yield [(link, None) for link in links if not link.endswith("/")]
+            below = [(link, depth + 1) for link in links if link.endswith("/")]
+            waiting += reversed(below)
 
     def exists(self, uri: str) -> bool:
         """See Store."""
@@ -126,4 +176,12 @@ def _os_errors() -> Iterator[None]:
     try:
         yield
     except HTTPError as error:
-        raise OSError(str(error).partition("\n")[0]) from None
+        # What urllib3 says of an exhausted request begins with its address, perhaps a signed one.
+        reason = getattr(error, "reason", None) or error
+        raise OSError(str(reason).partition("\n")[0]) from None
+
+
+def _shown(uri: str) -> str:
+    """`uri` without login, query and fragment, which may let people in."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
