@@ -4,6 +4,7 @@ It lets a new user try every command offline. Colour, background, light and size
 class, so that only the shape of a flower tells its class. The same seed gives the same bytes.
 """
 
+import errno
 import math
 import os
 import shutil
@@ -88,6 +89,8 @@ def draw_sample(directory: str | os.PathLike, per_class: int = 40, seed: int = 0
 
 def write_sample(target: Path, per_class: int, seed: int, readme: bytes) -> None:
     """Write the set beside `target` and move it there when it is whole."""
+    if target.parent.is_file():  # of which mkdir says that it exists
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent))
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
     partial = scratch / target.name
