@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import os
@@ -36,6 +37,14 @@ HEAD_CHECK_SECONDS = 5
 HEAD_LOST_SECONDS = 40  # a head with external storage may come back; Ray itself waits 60
 FULL_SECONDS = 3  # a node tells late of what a job has given back
 RAY_DIRECTORY_BYTES = 39  # of the 107 that a socket's name may have; Ray adds up to 68
+RAY_DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # For busy CPUs alone Ray Data asks an autoscaling cluster for no nodes: it may only have some
+    # with GPUs to give, which a job planned for CPUs would not use. A job on GPUs does ask.
+    "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_CPU_UTIL_THRESHOLD": "1000",
+}
+TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 OBJECT_STORE_BYTES = 512 << 20  # a local Ray carries weights and one row a shard, no pixels
 
 
@@ -87,20 +96,16 @@ def connection(address: str | None) -> Iterator[None]:
     Raises:
         FlowerrayError: the cluster can't be reached, or was lost.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # For busy CPUs alone Ray Data asks an autoscaling cluster for no nodes: it may only have some
-    # with GPUs to give, which a job planned for CPUs would not use. A job on GPUs does ask.
-    os.environ.setdefault("RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_CPU_UTIL_THRESHOLD", "1000")
     address = address or os.environ.get("RAY_ADDRESS")
-    if not address:
-        _authenticate_local()
-    import ray
-    import ray.data
-
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray Data tells its plan on each run
     with ExitStack() as stack:
-        nested = ray.is_initialized()
+        stack.enter_context(_environment_for_ray())
+        nested = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+        if not nested and not address:
+            stack.enter_context(_token_of_its_own())  # before Ray is imported
+        import ray
+        import ray.data
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray Data tells its plan on each run
         if not nested:
             stack.enter_context(_without_core_log())
         stack.enter_context(redirect_stdout(sys.stderr))  # where Ray tells of retries
@@ -132,12 +137,20 @@ def _connect(address: str | None, directory: str | None) -> None:
                     logging_level=logging.ERROR,
                     log_to_driver=False,
                     _temp_dir=directory,
+                    _plasma_directory=_directory_for_objects(directory),
                 )
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
-        where = f"the Ray cluster at {address}" if address else "a local Ray"
+    # Any: Ray tells of a start that takes too long, and of much else, by a bare Exception.
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        if address:
+            raise FlowerrayError(
+                f"can't reach the Ray cluster at {address}: {said}; "
+                "`ray status` shows whether one runs; without --address a local one is started"
+            ) from None
         raise FlowerrayError(
-            f"can't reach {where}: {str(error).partition(chr(10))[0]}; "
-            "`ray status` shows whether one runs; without --address a local one is started"
+            f"can't start a local Ray: {said}; it needs some free memory, room in its directory "
+            f"({directory or _usual_directory()}) and, within half a minute, some CPU: try again "
+            "when the machine is less busy, or set RAY_TMPDIR to another directory"
         ) from None
 
 
@@ -160,13 +173,45 @@ def _away_from_the_callers_directory() -> Iterator[None]:
         os.chdir(before)
 
 
-def _authenticate_local() -> None:
-    """A token for the local Ray alone. Ray would make one by itself, but keep it in the user's
-    ~/.ray, where it changes how clusters that they start later let jobs in. Ray reads these when
-    it is imported, so afterwards its own way stays."""
-    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+@contextmanager
+def _environment_for_ray() -> Iterator[None]:
+    """Our defaults of what Ray reads, for the length of the block."""
+    ours = {name: value for name, value in RAY_DEFAULTS.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _token_of_its_own() -> Iterator[None]:
+    """A token for the local Ray of the block alone, unless the user says how Ray is to do it. Ray
+    would make one by itself, but keep it in ~/.ray, where it changes how clusters that are started
+    later let jobs in. Afterwards this process knows nothing of it: a Ray that the caller starts
+    then would not have it."""
+    if any(name in os.environ for name in TOKEN_VARIABLES):
+        yield
+        return
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    try:
+        if "ray" in sys.modules:
+            _have_ray_read_its_token_anew()
+        yield
+    finally:
+        for name in TOKEN_VARIABLES:  # the mode is set by Ray
+            os.environ.pop(name, None)
+        _have_ray_read_its_token_anew()
+
+
+def _have_ray_read_its_token_anew() -> None:
+    """Ray's core keeps the mode and the token that it found first, and no public call changes that.
+    The mode goes first: a thread of Ray that still ends would miss a token in that mode."""
+    core: Any = importlib.import_module("ray._raylet")
+    if hasattr(core, "AuthenticationTokenLoader"):
+        core.Config.initialize("")
+        core.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
@@ -177,11 +222,11 @@ def _directory_for_ray() -> Iterator[str | None]:
     Raises:
         FlowerrayError: there is none that can be written to.
     """
-    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
-    if _takes_sockets(f"{usual}/ray"):
+    usual = _usual_directory()
+    if _takes_sockets(usual):
         yield None
         return
-    for base in (usual, "/tmp", "/var/tmp", "/dev/shm", os.path.expanduser("~")):
+    for base in (os.path.dirname(usual), "/tmp", "/var/tmp", "/dev/shm", os.path.expanduser("~")):
         try:
             directory = tempfile.mkdtemp(prefix="ray-", dir=os.path.abspath(base))
         except OSError:
@@ -198,9 +243,28 @@ def _directory_for_ray() -> Iterator[str | None]:
     )
 
 
+def _usual_directory() -> str:
+    """Where Ray itself would go."""
+    try:
+        base = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+    except FileNotFoundError:  # every directory for such files is read-only, or full
+        base = "/tmp"
+    return f"{base}/ray"
+
+
+def _directory_for_objects(directory: str | None) -> str | None:
+    """Where a local Ray keeps its objects: None for where it would by itself, which it takes for
+    granted that Linux has; else where its sockets are. It finds by itself that there is little
+    room."""
+    shared = "/dev/shm"
+    if sys.platform != "linux" or os.access(shared, os.R_OK | os.W_OK | os.X_OK):
+        return None
+    return directory or os.path.dirname(_usual_directory())
+
+
 def _takes_sockets(directory: str) -> bool:
     """Whether Ray could work in `directory`, there or not: its own sockets' names are long."""
-    above = directory if os.path.isdir(directory) else os.path.dirname(directory)
+    above = directory if os.path.lexists(directory) else os.path.dirname(directory)
     short = len(os.fsencode(os.path.realpath(directory))) <= RAY_DIRECTORY_BYTES
     return short and os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK)
 

@@ -171,5 +171,9 @@ def test_cluster_yaml_passes_rays_own_checks():
     schema = Path(ray.autoscaler.__file__).parent / "ray-schema.json"
     validate(config, json.loads(schema.read_text()))
     assert config["head_node_type"] in config["available_node_types"]
+    for start in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"]):
+        assert "ray start" not in start or "RAY_AUTH_MODE=token ray start" in start
+    home = f"/home/{config['auth']['ssh_user']}"  # where Ray looks for its token, here and there
+    assert config["file_mounts"][f"{home}/.ray/auth_token"] == "~/.ray/auth_token"
     gpu = config["available_node_types"]["gpu_worker"]
     assert gpu["min_workers"] == 0 < gpu["max_workers"] <= config["max_workers"]
