@@ -28,6 +28,8 @@ def extract(
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
+    read_timeout: float = 60.0,
+    decode_timeout: float = 60.0,
     address: str | None = None,
     device: Literal['auto', 'cpu', 'gpu'] = 'auto',
     actors: int | None = None,
@@ -67,6 +69,10 @@ def extract(
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
             all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
+        read_timeout (float, default 60.0): give a photograph up that is not read in so many
+            seconds
+        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
+            many seconds
         address (str | None, default None): Ray cluster to run on (host:port or auto); without
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
@@ -187,6 +193,8 @@ def label(
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
+    read_timeout: float = 60.0,
+    decode_timeout: float = 60.0,
     address: str | None = None,
     device: Literal['auto', 'cpu', 'gpu'] = 'auto',
     actors: int | None = None,
@@ -223,6 +231,10 @@ def label(
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
             all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
+        read_timeout (float, default 60.0): give a photograph up that is not read in so many
+            seconds
+        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
+            many seconds
         address (str | None, default None): Ray cluster to run on (host:port or auto); without
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
@@ -380,6 +392,8 @@ def check(
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
+    read_timeout: float = 60.0,
+    decode_timeout: float = 60.0,
     only: str | None = None,
     out: str | PathLike[str] | None = None,
     strict: bool = False,
@@ -402,6 +416,10 @@ def check(
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
             all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
+        read_timeout (float, default 60.0): give a photograph up that is not read in so many
+            seconds
+        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
+            many seconds
         only (str | None, default None): do these checks alone, comma-separated: unreadable,
             exact_duplicate, near_duplicate, leakage, two_labels, mislabelled, imbalance,
             few_photographs, small, extreme_aspect
@@ -509,6 +527,8 @@ def baseline(
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
+    read_timeout: float = 60.0,
+    decode_timeout: float = 60.0,
     limit: int = 25,
     top_k: int = 3,
     weights: str | PathLike[str] | None = None,
@@ -530,6 +550,10 @@ def baseline(
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
             all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
+        read_timeout (float, default 60.0): give a photograph up that is not read in so many
+            seconds
+        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
+            many seconds
         limit (int, default 25): photographs, taken evenly from all
         top_k (int, default 3): classes said of each photograph
         weights (str | PathLike[str] | None, default None): VGG16's weights with their top, a

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ from xml.sax.saxutils import quoteattr
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import lease, shards, stores
+from flowerray import lease, photographs, shards, stores
 from flowerray.bases import fingerprint_of
-from flowerray.errors import FlowerrayError, UsageError
+from flowerray.errors import FlowerrayError
 from flowerray.lease import SCRATCH, HeldFolder
+from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress, say
 from flowerray.settings import ExportSettings
 from flowerray.shards import Output
@@ -261,10 +263,9 @@ def _link(uri: str, path: Path) -> None:
 
 def _copy(uri: str, path: Path) -> None:
     try:
-        data = stores.source_at(uri).read(uri)
-    except (OSError, ValueError, UsageError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise _Unreadable(reason) from None
+        data = photographs.read(uri, None, Limits(max_bytes=sys.maxsize - 1))
+    except Rejected as why:
+        raise _Unreadable(why.detail) from None
     with open(path, "xb") as target:
         target.write(data)
 

@@ -6,12 +6,15 @@ others. In an actor, threads read and decode ahead while the base computes.
 
 from __future__ import annotations
 
+import faulthandler
+import inspect
 import itertools
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,19 +25,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowerray import catalog, cluster, photographs, shards, shared_disk
+from flowerray.attempts import TOGETHER, Attempts, forgive
 from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
 from flowerray.cluster import Plan
 from flowerray.isolated import IsolatedReader
-from flowerray.lease import SCRATCH
 from flowerray.metrics import ActorMetrics, RunMetrics
 from flowerray.photographs import Rejected
 from flowerray.progress import Progress
 from flowerray.settings import InferenceSettings
 from flowerray.shards import Output
 from flowerray.stores import is_remote, local_path
-
-ATTEMPTS = f"{SCRATCH}/attempts"  # marks of how far each try at a shard came
 
 Outcome = Any  # of one photograph: its pixels, what was computed of them, or why not (Rejected)
 
@@ -82,6 +83,7 @@ def run(
     if to_do:
         with cluster.connection(settings.address):
             _check_disks(output, to_do)
+            forgive(output.folder)
             plan = cluster.plan(settings)
             actors = min(plan.actors, len(to_do))
             metrics = RunMetrics(what, str(output.folder), progress.total, progress.done)
@@ -133,6 +135,9 @@ def _reports(
     # Unless --actors says how many, nodes that join get some too: Ray Data starts one more when all
     # are busy and the cluster has room for it.
     most = actors if settings.actors else len(tasks)
+    # Ray Data says that it will name what it takes; this it doesn't name yet.
+    takes_more = "ray_remote_args" in inspect.signature(ray.data.Dataset.map_batches).parameters
+    more: dict[str, Any] = {"max_restarts": MOST_RESTARTS} if takes_more else {}
     # One block a task. (from_arrow would first run a Ray task to look at them.)
     reports = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         ShardActor,
@@ -142,6 +147,7 @@ def _reports(
         num_gpus=group.gpus,
         ray_remote_args_fn=_resources_of_each(plan) if len(plan.groups) > 1 else None,
         fn_constructor_args=(output, work, ray.put(model), plan, settings, what),
+        **more,
     )
     reports.set_name(f"flowerray-{what}")  # in Ray's dashboard and its own metrics
     yield from reports.iter_rows()
@@ -191,10 +197,12 @@ def _resources_of_each(plan: Plan) -> Callable[[], dict[str, float]]:
     return resources
 
 
-# A shard that took its actor down this often may hold a photograph that did it: from then on its
-# photographs are each read in a process of their own, and the guilty one alone is rejected.
-ATTEMPTS_TOGETHER = 2
 REQUESTS_IN_FLIGHT = 32  # of an actor, to the stores of photographs and shards
+# An actor that dies begins anew, on another node perhaps. One that has done so this often, with no
+# photograph to blame, would do so for ever.
+MOST_RESTARTS = 20
+HANDOVER_SECONDS = 10  # to mark a shard in, before this process ends
+BATCH_SECONDS = 30 * 60  # of the engine with one batch: then it hangs, and its process is ended
 
 
 @dataclass(frozen=True)
@@ -209,11 +217,7 @@ class ShardWork:
     @property
     def isolate(self) -> bool:
         """Whether to read each photograph in a process of its own."""
-        return self.attempt > ATTEMPTS_TOGETHER
-
-
-def _mark_of(shard: Shard, step: str) -> str:
-    return f"{shard.first_row:012d}.{step}"
+        return self.attempt > TOGETHER
 
 
 class ShardActor:
@@ -234,6 +238,8 @@ class ShardActor:
         if output.folder.is_local:
             shared_disk.check_here(Path(output.folder.uri))
         self.output, self.work = output, work
+        self.attempts = Attempts(output.folder)
+        self.attempts.begin(plan.actors)
         self.limits = settings.limits
         group = plan.group_of_this_actor()
         self.batch_size = group.batch_size
@@ -246,12 +252,13 @@ class ShardActor:
         self.decode = self.metrics.timed(photographs.decoded)
         self.isolated = self.metrics.timed(IsolatedReader())
         self.compute = work.open(ray.get(model), group.threads)
+        self.attempts.ready()
         self.ready = time.time()
 
     def __call__(self, task: dict[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
         first_rows, rows = task["first_rows"][0], task["rows"][0]
         asked = [Shard(int(f), int(r)) for f, r in zip(first_rows, rows, strict=True)]
-        marks = self.output.folder.names(ATTEMPTS)
+        marks = self.attempts.names()
         left = self.storage.map(lambda shard: self._left_of(shard, marks), asked)
         work = {s: todo for s, todo in zip(asked, left, strict=True) if todo is not None}
         decoded = self._decoded_ahead(work)
@@ -259,14 +266,14 @@ class ShardActor:
             done, redone = 0, 0
             if shard in work:
                 rows, kept = work[shard].rows, work[shard].kept
-                computing = self._hinted(self._mark, shard, "computing")
+                computing = self._hinted(self.attempts.mark_computing, shard)
                 outcomes = self._computed(islice(decoded, len(rows)))
                 table = self.work.table(rows, outcomes)
                 if kept is not None:
                     table = pa.concat_tables([kept, table]).sort_by("image_id")
                 shards.write_shard(self.output, shard, table)
                 computing.result()
-                self._hinted(self._unmark, shard)
+                self._hinted(self.attempts.unmark, shard)
                 done = len(rows)
                 redone = done if work[shard].computed_before else 0
                 rejected = [one.reason for one in outcomes if isinstance(one, Rejected)]
@@ -294,11 +301,8 @@ class ShardActor:
             rows = rows.filter(pc.is_valid(there["error"]))
             # What changed since it was listed is taken as it is now.
             rows = rows.set_column(4, rows.schema.field("size"), pa.nulls(len(rows), pa.int64()))
-        tried = 0
-        if _mark_of(shard, "tried") in marks:
-            with suppress(FileNotFoundError, ValueError):
-                tried = int(self.output.folder.read(f"{ATTEMPTS}/{_mark_of(shard, 'tried')}"))
-        return ShardWork(rows, kept, tried + 1, _mark_of(shard, "computing") in marks)
+        tried = self.attempts.tried(shard, marks)
+        return ShardWork(rows, kept, tried + 1, self.attempts.was_computing(shard, marks))
 
     def _rejected_of(self, shard: Shard) -> list[str]:
         there = shards.read_shard(self.output, shard)
@@ -314,27 +318,18 @@ class ShardActor:
         done.set_result(None)
         return done
 
-    def _mark(self, shard: Shard, step: str, text: str = "") -> None:
-        """Tell a later try how far this one came: "tried" holds the number of tries, "computing" is
-        there once the last began to compute."""
-        self.output.folder.hint(f"{ATTEMPTS}/{_mark_of(shard, step)}", text.encode())
-
-    def _unmark(self, shard: Shard) -> None:
-        for step in ("tried", "computing"):
-            self.output.folder.tidy(f"{ATTEMPTS}/{_mark_of(shard, step)}")
-
     def _decoded_ahead(self, work: dict[Shard, ShardWork]) -> Iterator[Outcome]:
         """Every row's pixels or rejection, in order, with a few batches always in the making."""
         spec, limits = self.work.spec, self.limits
-        window: deque[Future[Outcome]] = deque()
+        window: deque[tuple[Shard, Future[Outcome]]] = deque()
         # Each shard is marked while the one before is read: the mark must be there before a
         # photograph that could take the process down is touched.
         marked = (
-            self._hinted(self._mark, shard, "tried", str(left.attempt))
+            self._hinted(self.attempts.mark_tried, shard, left.attempt)
             for shard, left in work.items()
         )
         mark = next(marked, None)
-        for left in work.values():
+        for shard, left in work.items():
             assert mark is not None  # there is one for each
             mark.result()
             mark = next(marked, None)
@@ -342,14 +337,37 @@ class ShardActor:
             for uri, size in zip(left.rows["uri"].to_pylist(), sizes, strict=True):
                 if left.isolate:
                     while window:
-                        yield window.popleft().result()
+                        yield self._ready(*window.popleft())
                     yield self.isolated(uri, size, spec, limits)
                     continue
-                window.append(self._submitted(uri, size))
+                window.append((shard, self._submitted(uri, size)))
                 if len(window) > self.ahead:
-                    yield window.popleft().result()
+                    yield self._ready(*window.popleft())
         while window:
-            yield window.popleft().result()
+            yield self._ready(*window.popleft())
+
+    def _ready(self, shard: Shard, pending: Future[Outcome]) -> Outcome:
+        """What came of the oldest photograph, one of `shard`. A decoder that doesn't come back
+        takes this process with it: the next one reads the shard's photographs each in a process of
+        its own."""
+        if pending.done():
+            return pending.result()
+        seconds = self.limits.read_seconds + self.limits.decode_seconds
+        with self._ended_after(seconds + HANDOVER_SECONDS):  # where it holds Python's lock, too
+            try:
+                return pending.result(seconds)
+            except TimeoutError:
+                self.attempts.mark_tried(shard, TOGETHER)
+                os._exit(1)
+
+    @contextmanager
+    def _ended_after(self, seconds: float) -> Iterator[None]:
+        """End this process where the block takes longer, whatever it is at."""
+        faulthandler.dump_traceback_later(seconds, exit=True, file=self.attempts.fault)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     def _submitted(self, uri: str, size: int | None) -> Future[Outcome]:
         spec, limits = self.work.spec, self.limits
@@ -373,7 +391,7 @@ class ShardActor:
         return outcomes
 
     def _compute(self, outcomes: list[Outcome], waiting: list[int]) -> None:
-        with self.metrics.batch(len(waiting)):
+        with self.metrics.batch(len(waiting)), self._ended_after(BATCH_SECONDS):
             results = self.compute(np.stack([outcomes[i] for i in waiting]))
         for i, result in zip(waiting, results, strict=True):
             outcomes[i] = result

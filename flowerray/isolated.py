@@ -14,7 +14,7 @@ from flowerray.bases import BaseSpec
 from flowerray.photographs import Limits, Rejected
 
 MEMORY_BYTES = 4 << 30
-SECONDS_A_PHOTOGRAPH = 120
+START_SECONDS = 60  # of the process, before its first photograph
 
 
 class IsolatedReader:
@@ -27,18 +27,23 @@ class IsolatedReader:
         self, uri: str, size: int | None, spec: BaseSpec, limits: Limits
     ) -> np.ndarray | Rejected:
         """The photograph's pixels, or its rejection; `crashed` if it took the process down."""
+        seconds = limits.read_seconds + limits.decode_seconds
+        begins = self._pool is None
         if self._pool is None:
             spawn = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, spawn, _prepare, (stores.in_use(),))
         try:
             pending = self._pool.submit(photographs.read_and_decode, uri, size, spec, limits)
-            return pending.result(SECONDS_A_PHOTOGRAPH)
+            return pending.result(seconds + START_SECONDS if begins else seconds)
         except BrokenProcessPool:
             self.close()
             return Rejected("crashed", "its process died reading it")
         except TimeoutError:
             self.close()
-            return Rejected("crashed", f"reading it took more than {SECONDS_A_PHOTOGRAPH} s")
+            return Rejected(
+                "crashed",
+                f"not decoded in {limits.decode_seconds:g} s; --decode-timeout is the limit",
+            )
 
     def close(self) -> None:
         """End the process, in whatever state."""

@@ -13,6 +13,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from flowerray import colours, containers, formats, stores
 from flowerray.bases import BaseSpec
+from flowerray.deadline import Overdue, StorageHangs, within
 from flowerray.errors import FlowerrayError
 
 # How `decode` resizes, as the base spec names it. "bilinear-dct": a JPEG is decoded at the smallest
@@ -44,11 +45,14 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before it costs memory; `formats` (Pillow's names) are decoded."""
+    """What is refused before it costs memory; `formats` (Pillow's names) are decoded; a photograph
+    may take so many seconds to be read, and to be decoded."""
 
     max_bytes: int = 256 * 10**6
     max_pixels: int = 100 * 10**6
     formats: tuple[str, ...] = formats.PHOTOGRAPHS
+    read_seconds: float = 60.0
+    decode_seconds: float = 60.0
 
 
 def read_and_decode(
@@ -75,7 +79,14 @@ def read(uri: str, listed_size: int | None, limits: Limits) -> bytes:
     if listed_size is not None and listed_size > limits.max_bytes:
         raise Rejected("too_large", f"{listed_size} bytes; --max-megabytes is the limit")
     try:
-        data = stores.source_at(uri).read(uri, limits.max_bytes)
+        store = stores.source_at(uri)
+        data = within(limits.read_seconds, store.read, uri, limits.max_bytes)
+    except Overdue:
+        raise Rejected(
+            "unreadable", f"not read in {limits.read_seconds:g} s; --read-timeout is the limit"
+        ) from None
+    except StorageHangs:
+        raise
     except FileNotFoundError:
         raise Rejected("missing", "not found") from None
     except (OSError, ValueError, FlowerrayError, pa.ArrowException) as error:

@@ -183,6 +183,19 @@ class PhotographSettings(StorageSettings):
         metavar="NAMES",
     )
 
+    read_timeout: float = option(
+        "give a photograph up that is not read in so many seconds",
+        60.0,
+        minimum=0.1,
+        metavar="SECONDS",
+    )
+    decode_timeout: float = option(
+        "give a photograph up that is not decoded in so many seconds",
+        60.0,
+        minimum=0.1,
+        metavar="SECONDS",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.formats is not None:
@@ -197,7 +210,13 @@ class PhotographSettings(StorageSettings):
         from flowerray.photographs import Limits
 
         formats = PHOTOGRAPHS if self.formats is None else chosen(self.formats)
-        return Limits(int(self.max_megabytes * 1e6), int(self.max_megapixels * 1e6), formats)
+        return Limits(
+            int(self.max_megabytes * 1e6),
+            int(self.max_megapixels * 1e6),
+            formats,
+            self.read_timeout,
+            self.decode_timeout,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -349,14 +349,14 @@ def test_a_kill_loses_no_more_than_the_shard_being_computed(slow_pile, tmp_path)
 
 POISON = """
 import os
-from PIL import Image, ImageFile
+from PIL import BmpImagePlugin, Image, ImageFile
 
 class Poison(ImageFile.ImageFile):
-    format = "POISON"
+    format = "BMP"
     def _open(self):
         os.kill(os.getpid(), 9)
 
-Image.register_open("POISON", Poison, lambda head: head.startswith(b"POISON"))
+Image.register_open("BMP", Poison, lambda head: head.startswith(b"BM"))
 """
 
 
@@ -364,7 +364,7 @@ def test_a_photograph_that_kills_its_process_is_rejected_alone(command, pile, fa
     """The decoder that dies is a real one: a Pillow plugin that every process of the job loads."""
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "sitecustomize.py").write_text(POISON)
-    (pile / "photo-0010b.jpg").write_bytes(b"POISON")
+    (pile / "photo-0010b.jpg").write_bytes(b"BM" + bytes(100))
     out = tmp_path / "labels"
     done = command(
         *("label", pile, "--classifier", fast / "classifier", "--out", out),

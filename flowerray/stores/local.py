@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -40,7 +42,7 @@ class LocalStore:
 
     def read(self, uri: str, limit: int | None = None) -> bytes:
         """See Store."""
-        with open(local_path(uri), "rb") as stream:
+        with open(local_path(uri), "rb", opener=_regular) as stream:
             return read_at_most(stream.read, limit)
 
     def open(
@@ -146,3 +148,13 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _regular(path: str, flags: int) -> int:
+    """Open a file; a pipe or a device, which a reader would wait for, raises OSError."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a directory the read says so
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return descriptor
