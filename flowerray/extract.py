@@ -41,8 +41,8 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
     """Turn the photographs of a labelled set into feature shards.
 
     Raises:
-        FlowerrayError: no photographs or weights, an output that holds something else, a cluster
-            that can't be reached.
+        FlowerrayError: no photographs or weights, none that could be used, an output that holds
+            something else, a cluster that can't be reached.
     """
     catalog.check_apart(settings.images, settings.out, labelled=True)
     with cluster.reached(settings.address):
@@ -88,10 +88,12 @@ def _extract_into(
             )
             work = FeatureWork(spec, settings.augment == "mirror")
             timing = inference.run(output, work, model, settings, "extract")
+    rejected = shards.rejects(output)
+    shards.check_some_used(output.manifest.rows, rejected)
     return ExtractSummary(
         str(output.folder),
         output.manifest.rows,
-        shards.rejects(output),
+        rejected,
         **dataclasses.asdict(timing),
     )
 

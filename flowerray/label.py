@@ -68,8 +68,9 @@ def label(settings: LabelSettings) -> LabelSummary:
     """Label every photograph behind ``settings.images``: one row each, labelled or rejected.
 
     Raises:
-        FlowerrayError: no photographs, no such classifier, other weights than the classifier's,
-            an output that holds something else, a cluster that can't be reached.
+        FlowerrayError: no photographs or none that could be used, no such classifier, other weights
+            than the classifier's, an output that holds something else, a cluster that can't be
+            reached.
     """
     for written in filter(None, (settings.out, settings.gallery)):
         catalog.check_apart(settings.images, written)
@@ -108,6 +109,7 @@ def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
         output = shards.with_record(output, timing=last)
     counts = _finished(output, trained.classes, top_k, accept, settings)
+    shards.check_some_used(output.manifest.rows, dict(counts.rejected.most_common()))
     return LabelSummary(
         str(output.folder),
         output.manifest.rows,

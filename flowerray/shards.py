@@ -466,6 +466,29 @@ def rejects(output: Output) -> dict[str, int]:
     return dict(counts.most_common())
 
 
+# What helps where all photographs were rejected, most of them for this reason.
+MENDS = {
+    "missing": "see that they are where they were listed, then --retry-rejected",
+    "unreadable": "see that they may be read (error_detail says why not), then --retry-rejected",
+    "changed": "--retry-rejected takes them as they are now",
+    "too_large": "--overwrite with a larger --max-megapixels or --max-megabytes takes them",
+    "crashed": "error_detail says more of each",
+}
+
+
+def check_some_used(photographs: int, rejected: Mapping[str, int]) -> None:
+    """
+    Raises:
+        FlowerrayError: all of the `photographs` were `rejected`.
+    """
+    if photographs and sum(rejected.values()) >= photographs:
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
+        mend = MENDS.get(next(iter(rejected)), "give photographs in formats that it reads")
+        raise FlowerrayError(
+            f"none of the {photographs:,} photographs could be used: {counts}; {mend}"
+        )
+
+
 def counted(column: pa.ChunkedArray) -> dict[str, int]:
     """How often each value of `column` is in it, nulls aside."""
     found = pc.value_counts(column.drop_null()).to_pylist()

@@ -432,3 +432,40 @@ def test_chaos_of_a_seed(fast):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 of 1 seeds whole" in done.stdout
+
+
+def test_a_job_in_which_nothing_could_be_used_ends_with_1_and_the_reason(
+    command, on_local_ray, fast, tmp_path
+):
+    (tmp_path / "list.txt").write_text("".join(f"/nowhere/{i}.jpg\n" for i in range(5)))
+    (tmp_path / "texts").mkdir()
+    for i in range(3):
+        (tmp_path / "texts" / f"{i}.jpg").write_text("no picture")
+    jobs = {
+        "extract": ("--base", "thumbnail"),
+        "label": ("--classifier", fast / "classifier", "--format", "csv"),
+    }
+    for job, options in jobs.items():
+        for source, told in (
+            ("list.txt", "5 photographs could be used: 5 missing; see"),
+            ("texts", "3 photographs could be used: 3 not_an_image; give"),
+        ):
+            out = tmp_path / f"{job}-{source}"
+            for _ in range(2):  # and so does the same command on the finished output
+                done = command(job, tmp_path / source, "--out", out, *options, **on_local_ray)
+                assert done.returncode == 1 and done.stdout == "", done.stderr
+                assert told in done.stderr.splitlines()[-1]
+            assert verify(str(out)).whole
+
+
+@pytest.mark.parametrize("kind", ["features", "classifier", "labels"])
+def test_results_given_as_photographs_are_called_what_they_are(kind, labelled, fast, tmp_path):
+    if kind == "labels":
+        labelled()
+    given = tmp_path / "labels" if kind == "labels" else fast / kind
+    told = f"holds {kind}, no photographs"
+    with pytest.raises(FlowerrayError, match=told):
+        extract(ExtractSettings(images=given, out=tmp_path / "new", base="thumbnail"))
+    with pytest.raises(FlowerrayError, match=told):
+        labelled(images=str(given), out=str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
