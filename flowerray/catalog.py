@@ -234,9 +234,11 @@ def _refuse_results(source: str) -> None:
     there = set(os.listdir(path)) if os.access(path, os.R_OK) else set()
     made = "classifier" if {"classifier.json", "head.keras"} <= there else None
     if {"run.json", "manifest"} <= there:
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            with open(os.path.join(path, "run.json"), "rb") as stream:
-                made = {"features": "features", "labels": "labels"}[json.load(stream)["kind"]]
+        with (
+            suppress(OSError, ValueError, LookupError, TypeError),
+            open(os.path.join(path, "run.json"), "rb") as stream,
+        ):
+            made = {"features": "features", "labels": "labels"}[json.load(stream)["kind"]]
     if made:
         raise FlowerrayError(f"{source} holds {made}, no photographs: name the photographs instead")
 
