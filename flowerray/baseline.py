@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import flowerray
-from flowerray import catalog, gallery, lease, shards
+from flowerray import catalog, gallery, kinds, lease, shards
 from flowerray.bases import PREPARATIONS, base_named
 from flowerray.engines.keras import import_keras
 from flowerray.errors import FlowerrayError
@@ -64,6 +64,7 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
         FlowerrayError: no photographs; no weights or names, neither downloaded nor in a file;
             something else in ``settings.out``.
     """
+    kinds.check_photographs(settings.images)
     with lease.held(_folder(settings.out), KIND) as folder:
         return _baseline(folder, settings)
 
@@ -88,7 +89,9 @@ def _baseline(folder: Folder, settings: BaselineSettings) -> BaselineSummary:
     captions = [(row["uri"], _caption(row)) for row in rows]
     folder.write("baseline.png", gallery.draw(captions, title, settings.limits))
     rejected = Counter(row["error"] for row in rows if row["error"] is not None)
-    return BaselineSummary(str(folder), len(rows), dict(rejected.most_common()), rows)
+    counts = dict(rejected.most_common())
+    shards.check_some_used(len(rows), counts)
+    return BaselineSummary(str(folder), len(rows), counts, rows)
 
 
 def _folder(out: str) -> Folder:

@@ -6,7 +6,6 @@ import csv
 import glob
 import hashlib
 import io
-import json
 import os
 import re
 import stat
@@ -172,7 +171,6 @@ def photographs_to_extract(
         FlowerrayError: nothing is found, or, where the set is to be `trainable`, its classes or
             their split can't be trained on.
     """
-    _refuse_results(settings.images)
     found: Iterable[pa.RecordBatch] | None
     if is_remote(settings.images):
         root = settings.images.rstrip("/")
@@ -203,7 +201,6 @@ def photographs_to_label(source: str) -> Iterator[pa.RecordBatch]:
     Raises:
         FlowerrayError: there is no such thing, or it holds no photographs.
     """
-    _refuse_results(source)
     path = expanded(source)
     if is_remote(source):
         batches = _remote(source)
@@ -221,26 +218,6 @@ def photographs_to_label(source: str) -> Iterator[pa.RecordBatch]:
         yield batch
     if empty:
         raise FlowerrayError(f"no photographs found in {source}")
-
-
-def _refuse_results(source: str) -> None:
-    """
-    Raises:
-        FlowerrayError: the local directory `source` holds what a job wrote, and no photographs.
-    """
-    path = expanded(source)
-    if is_remote(source) or not os.path.isdir(path):
-        return
-    there = set(os.listdir(path)) if os.access(path, os.R_OK) else set()
-    made = "classifier" if {"classifier.json", "head.keras"} <= there else None
-    if {"run.json", "manifest"} <= there:
-        with (
-            suppress(OSError, ValueError, LookupError, TypeError),
-            open(os.path.join(path, "run.json"), "rb") as stream,
-        ):
-            made = {"features": "features", "labels": "labels"}[json.load(stream)["kind"]]
-    if made:
-        raise FlowerrayError(f"{source} holds {made}, no photographs: name the photographs instead")
 
 
 def write_listing(

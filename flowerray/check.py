@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import catalog, heads, photographs, shards
+from flowerray import catalog, heads, kinds, photographs, shards
 from flowerray.bases import BaseSpec, base_named
 from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress, say
@@ -117,6 +117,8 @@ def check(settings: CheckSettings) -> CheckSummary:
     findings = [f for name in checks for f in findings if f.check == name]
     if settings.out is not None:
         _write_csv(findings, settings.out)
+    rejected = Counter(bad.reason for bad in labelled.rejected if bad)
+    shards.check_some_used(len(labelled.uris), dict(rejected.most_common()))
     counts = Counter(finding.check for finding in findings)
     return CheckSummary(
         settings.source,
@@ -153,6 +155,7 @@ def _open(settings: CheckSettings) -> _Labelled:
     try:
         Folder.at(settings.source).read("run.json")
     except OSError:  # what can't be read as an output may still be photographs
+        kinds.check_photographs(settings.source)
         images = ExtractSettings(images=settings.source, out="")
         batches = catalog.photographs_to_extract(images, trainable=False)
         found = pa.Table.from_batches(batches, catalog.FOUND)

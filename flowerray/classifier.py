@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError
+from flowerray.kinds import kind_in
 from flowerray.storage import Folder
 
 FORMAT = 2
@@ -97,9 +98,13 @@ def load(directory: str) -> Classifier:
         about = json.loads(folder.read("classifier.json"))
         head = folder.read("head.keras")
     except (FileNotFoundError, NotADirectoryError):
-        raise FlowerrayError(
-            f"no classifier in {directory}: give the --out of `flowerray train`"
-        ) from None
+        there = kind_in(folder)
+        found = (
+            f"{directory} holds {there}, no classifier"
+            if there
+            else f"no classifier in {directory}"
+        )
+        raise FlowerrayError(f"{found}: give the --out of `flowerray train`") from None
     except (OSError, ValueError) as error:
         raise FlowerrayError(f"{directory} can't be read as a classifier: {error}") from None
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flowerray import __version__, api, config
-from flowerray.errors import FlowerrayError
+from flowerray.errors import GO_ON, FlowerrayError
 from flowerray.progress import say
 from flowerray.settings import (
     CHECKS,
@@ -167,6 +167,8 @@ def _verify_text(done: Any) -> str:
     for what, names in (("damaged", done.damaged), ("of another run", done.foreign)):
         lines += [f"{what}: {name}" for name in names]
     mend = ": run the same job again to finish it"
+    if done.doubled and not (done.missing or done.damaged or done.foreign):
+        mend = ": --overwrite it"
     if done.damaged or done.foreign:
         mend = ": remove the files named above, then run the same job again"
     mend = "" if done.whole else mend
@@ -559,10 +561,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"flowerray: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        say("flowerray: interrupted; run the same command again to go on")
+        say(f"flowerray: interrupted{_to_go_on(words)}")
         return 130
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _to_go_on(words: Sequence[str]) -> str:
+    """What to do after an interruption: only what keeps its work in shards or epochs goes on."""
+    if not {"extract", "train", "label", "run"} & set(words[:1]):
+        return ""
+    return f"; {GO_ON}" + (", without --overwrite" if "--overwrite" in words else "")
 
 
 def _prepare_streams(again: bool) -> None:

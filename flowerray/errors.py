@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+GO_ON = "run the same command again to go on"  # where a job stopped that another run would finish
+
 
 class FlowerrayError(Exception):
     """A job can't be done as asked; the message names the thing at fault and the mend."""

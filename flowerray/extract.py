@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flowerray import catalog, cluster, inference, precision, shards
+from flowerray import catalog, cluster, inference, kinds, precision, shards
 from flowerray import weights as pretrained
 from flowerray.bases import PREPARATIONS, BaseSpec, base_named
 from flowerray.engines import open_engine
@@ -44,6 +44,7 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
         FlowerrayError: no photographs or weights, none that could be used, an output that holds
             something else, a cluster that can't be reached.
     """
+    kinds.check_photographs(settings.images)
     catalog.check_apart(settings.images, settings.out, labelled=True)
     with cluster.reached(settings.address):
         return extract_listed(settings, catalog.photographs_to_extract(settings))
@@ -89,7 +90,7 @@ def _extract_into(
             work = FeatureWork(spec, settings.augment == "mirror")
             timing = inference.run(output, work, model, settings, "extract")
     rejected = shards.rejects(output)
-    shards.check_some_used(output.manifest.rows, rejected)
+    shards.check_some_used(output.manifest.rows, rejected, shards.RETRY)
     return ExtractSummary(
         str(output.folder),
         output.manifest.rows,

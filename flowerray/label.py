@@ -21,6 +21,7 @@ from flowerray import (
     cluster,
     gallery,
     inference,
+    kinds,
     precision,
     shards,
 )
@@ -72,6 +73,7 @@ def label(settings: LabelSettings) -> LabelSummary:
             than the classifier's, an output that holds something else, a cluster that can't be
             reached.
     """
+    kinds.check_photographs(settings.images)
     for written in filter(None, (settings.out, settings.gallery)):
         catalog.check_apart(settings.images, written)
     with shards.written(settings, "labels") as folder:
@@ -109,14 +111,15 @@ def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
         output = shards.with_record(output, timing=last)
     counts = _finished(output, trained.classes, top_k, accept, settings)
-    shards.check_some_used(output.manifest.rows, dict(counts.rejected.most_common()))
+    rejected = dict(counts.rejected.most_common())
+    shards.check_some_used(output.manifest.rows, rejected, shards.RETRY)
     return LabelSummary(
         str(output.folder),
         output.manifest.rows,
         {name: counts.labels[name] for name in trained.classes},
         counts.accepted if accept.thresholds is not None else None,
         counts.novel,
-        dict(counts.rejected.most_common()),
+        rejected,
         spec.precision,
         output.run.get("agreement"),
         **dataclasses.asdict(timing),

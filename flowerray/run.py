@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flowerray import catalog, cluster, corrections
+from flowerray import catalog, cluster, corrections, kinds
 from flowerray.evaluate import evaluate
 from flowerray.extract import ExtractSummary, extract
 from flowerray.label import LabelSummary, label
@@ -41,6 +41,8 @@ def run(settings: RunSettings) -> RunSummary:
         "weights": settings.weights,
         **reached,
     }
+    kinds.check_photographs(settings.images)
+    kinds.check_photographs(settings.pile)
     catalog.check_apart(settings.images, settings.out, labelled=True)
     catalog.check_apart(settings.pile, settings.out)
     # What the last steps take is looked at before the first.

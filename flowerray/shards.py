@@ -29,6 +29,7 @@ from flowerray import catalog, lease, listings
 from flowerray.bases import BaseSpec
 from flowerray.catalog import MANIFEST, Listing, Manifest, Shard
 from flowerray.errors import FlowerrayError
+from flowerray.kinds import kind_in
 from flowerray.lease import SCRATCH, HeldFolder
 from flowerray.photographs import Rejected
 from flowerray.settings import InferenceSettings
@@ -354,7 +355,9 @@ def read_output(directory: str, kind: str) -> Output:
     folder = Folder.at(directory)
     run = _record_in(folder, kind)
     if run is None:
-        raise FlowerrayError(f"no {kind} in {directory}: give the --out of `{MADE_BY[kind]}`")
+        there = kind_in(folder)
+        found = f"{directory} holds {there}, no {kind}" if there else f"no {kind} in {directory}"
+        raise FlowerrayError(f"{found}: give the --out of `{MADE_BY[kind]}`")
     return _read_whole(folder, run)
 
 
@@ -468,22 +471,24 @@ def rejects(output: Output) -> dict[str, int]:
 
 # What helps where all photographs were rejected, most of them for this reason.
 MENDS = {
-    "missing": "see that they are where they were listed, then --retry-rejected",
-    "unreadable": "see that they may be read (error_detail says why not), then --retry-rejected",
-    "changed": "--retry-rejected takes them as they are now",
-    "too_large": "--overwrite with a larger --max-megapixels or --max-megabytes takes them",
-    "crashed": "error_detail says more of each",
+    "missing": "see that they are where they were listed",
+    "unreadable": "see that they may be read (error_detail says why not)",
+    "changed": "let no other write them meanwhile",
+    "too_large": "give a larger --max-megapixels or --max-megabytes",
 }
+RETRY = ", then --retry-rejected takes them"
 
 
-def check_some_used(photographs: int, rejected: Mapping[str, int]) -> None:
+def check_some_used(photographs: int, rejected: Mapping[str, int], retry: str = "") -> None:
     """
     Raises:
-        FlowerrayError: all of the `photographs` were `rejected`.
+        FlowerrayError: all of the `photographs` were `rejected`, counted by reason, most first;
+            `retry` says how a job tries them again.
     """
     if photographs and sum(rejected.values()) >= photographs:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
-        mend = MENDS.get(next(iter(rejected)), "give photographs in formats that it reads")
+        mend = MENDS.get(next(iter(rejected)))
+        mend = f"{mend}{retry}" if mend else "give photographs in formats that it reads"
         raise FlowerrayError(
             f"none of the {photographs:,} photographs could be used: {counts}; {mend}"
         )

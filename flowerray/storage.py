@@ -15,6 +15,9 @@ from flowerray import stores
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.stores import Store
 
+# What no running again gets past: the place itself can't be.
+NAMES_REFUSED = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP)
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -214,9 +217,11 @@ def unreadable(uri: object, error: Exception, mend: str = "") -> FlowerrayError:
 
 def refused(uri: str | os.PathLike[str], error: OSError) -> FlowerrayError:
     """What to raise where the storage refuses to write `uri`."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    mend = "make room" if full else "see that it may be written to"
+    mend = "see that it may be written to, then run the same command again"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        mend = "make room, then run the same command again"
+    if error.errno in NAMES_REFUSED:
+        return FlowerrayError(f"can't write {uri}: {error.strerror}; choose another --out")
     return FlowerrayError(
-        f"can't write {uri}: {error.strerror or error}; {mend} or choose another --out, then run "
-        "the same command again"
+        f"can't write {uri}: {error.strerror or error}; {mend}, or choose another --out"
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,16 +21,26 @@ from conftest import REPOSITORY
 from PIL import Image
 
 import flowerray
+from flowerray.baseline import baseline
+from flowerray.check import check
 from flowerray.classifier import load
 from flowerray.cluster import connection
-from flowerray.errors import FlowerrayError
+from flowerray.errors import GO_ON, FlowerrayError
 from flowerray.evaluate import evaluate
 from flowerray.extract import extract
 from flowerray.inference import ShardActor
 from flowerray.label import label
 from flowerray.lease import _Owner
 from flowerray.review import ReviewQueue
-from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
+from flowerray.run import run
+from flowerray.settings import (
+    BaselineSettings,
+    CheckSettings,
+    ExtractSettings,
+    LabelSettings,
+    RunSettings,
+    TrainSettings,
+)
 from flowerray.shards import _delete, read_output
 from flowerray.storage import Folder
 from flowerray.train import train
@@ -152,9 +163,42 @@ def test_what_is_raised_in_an_actor_is_told_on_one_line(local_ray):
         raise ValueError("no such\n\nlayer")
 
     ray.data.DataContext.get_current().raise_original_map_exception = True  # as jobs have it
-    told = pytest.raises(FlowerrayError, match="Ray failed: ValueError: no such layer; ")
-    with told, connection(None):
+    with (
+        pytest.raises(FlowerrayError, match="Ray failed: ValueError: no such layer; ") as told,
+        connection(None),
+    ):
         ray.data.from_items([1]).map(broken).take()
+    # It would be raised again: no word of going on, but where to read more.
+    assert "again" not in str(told.value)
+    assert re.search(r"logs/worker-\*-\d+\.err .* on [\d.]+$", str(told.value))
+
+
+def test_going_on_is_promised_where_ray_lost_a_process_and_not_where_it_would_be_lost_again(
+    local_ray,
+):
+    import ray
+
+    class Actor:
+        def __init__(self, fault="none"):
+            if fault == "engine":
+                raise RuntimeError("no engine")
+
+        def end(self):
+            os._exit(1)
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    def failing(call):
+        with pytest.raises(FlowerrayError, match="Ray failed: ") as told, connection(None):
+            ray.get(call())
+        return str(told.value)
+
+    actor = ray.remote(num_cpus=0)(Actor)
+    lost = failing(lambda: actor.remote().end.remote())
+    assert lost.endswith("what is committed stays, run the same command again to go on")
+    assert "again" not in failing(lambda: actor.remote("engine").end.remote())
+    assert failing(ray.remote(full).remote).endswith("once that is mended, " + GO_ON)
 
 
 def test_overwrite_starts_anew(labelled, tmp_path):
@@ -458,14 +502,42 @@ def test_a_job_in_which_nothing_could_be_used_ends_with_1_and_the_reason(
             assert verify(str(out)).whole
 
 
+@pytest.mark.parametrize("job", ["check", "baseline"])
+def test_where_nothing_could_be_used_the_other_jobs_end_with_1_too(job, command, tmp_path):
+    (tmp_path / "texts" / "rose").mkdir(parents=True)
+    for i in range(3):
+        (tmp_path / "texts" / "rose" / f"{i}.jpg").write_text("no picture")
+    out = tmp_path / ("findings.csv" if job == "check" else "out")
+    done = command(job, tmp_path / "texts", "--out", out)
+    assert done.returncode == 1 and out.exists(), done.stderr
+    assert "3 photographs could be used: 3 not_an_image; give" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("kind", ["features", "classifier", "labels"])
 def test_results_given_as_photographs_are_called_what_they_are(kind, labelled, fast, tmp_path):
     if kind == "labels":
         labelled()
-    given = tmp_path / "labels" if kind == "labels" else fast / kind
-    told = f"holds {kind}, no photographs"
-    with pytest.raises(FlowerrayError, match=told):
-        extract(ExtractSettings(images=given, out=tmp_path / "new", base="thumbnail"))
-    with pytest.raises(FlowerrayError, match=told):
-        labelled(images=str(given), out=str(tmp_path / "new"))
+    given = str(tmp_path / "labels" if kind == "labels" else fast / kind)
+    new = str(tmp_path / "new")
+    jobs = [
+        lambda: extract(ExtractSettings(images=given, out=new, base="thumbnail")),
+        lambda: labelled(images=given, out=new),
+        lambda: baseline(BaselineSettings(images=given, out=new)),
+        lambda: run(RunSettings(images=given, pile=given, out=new)),
+    ]
+    if kind == "classifier":
+        jobs.append(lambda: check(CheckSettings(source=given)))
+    for job in jobs:
+        with pytest.raises(FlowerrayError, match=f"holds (a )?{kind}, no photographs"):
+            job()
     assert not (tmp_path / "new").exists()
+
+
+def test_what_is_no_classifier_and_no_features_is_called_what_it_is(labelled, fast, tmp_path):
+    with pytest.raises(FlowerrayError, match="holds features, no classifier"):
+        labelled(classifier=str(fast / "features"))
+    with pytest.raises(FlowerrayError, match="holds a classifier, no features"):
+        train(TrainSettings(features=fast / "classifier", out=tmp_path / "new"))
+    with pytest.raises(FlowerrayError, match=r"no features in .*: give the --out"):
+        train(TrainSettings(features=tmp_path, out=tmp_path / "new"))
+    assert not (tmp_path / "new").exists() and not (tmp_path / "labels").exists()
