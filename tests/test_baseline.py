@@ -169,6 +169,18 @@ def test_nothing_of_anothers_is_touched(refusal, tmp_path):
     assert "is a file" in refusal(out="out/thesis.doc")
 
 
+def test_where_nothing_could_be_used_it_ends_with_an_error_after_the_rows(
+    weights_file, names_file, tmp_path
+):
+    (tmp_path / "texts").mkdir()
+    for i in range(3):
+        (tmp_path / "texts" / f"{i}.jpg").write_text("no picture")
+    files = {"weights": str(weights_file), "class_names": str(names_file)}
+    with pytest.raises(FlowerrayError, match="3 photographs could be used: 3 not_an_image; give"):
+        baseline(BaselineSettings(images=str(tmp_path / "texts"), out=str(tmp_path / "o"), **files))
+    assert (tmp_path / "o" / "baseline.parquet").exists()
+
+
 def test_offline_each_error_names_the_file_to_hand_in(pile, names_file, tmp_path):
     script = (
         "import sys; from flowerray.cli import main\n"
