@@ -21,6 +21,7 @@ from test_weights import NO_NETWORK
 
 from flowerray.baseline import _predicted, _spread, baseline
 from flowerray.cli import main
+from flowerray.errors import FlowerrayError
 from flowerray.settings import BaselineSettings
 
 NAMES = [f"name_of_class_{i}" for i in range(1000)]
