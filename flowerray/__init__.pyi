@@ -47,7 +47,7 @@ def extract(
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
     pool: Literal['avg'] | None = None,
     augment: Literal['mirror'] | None = None,
-    precision: Literal['auto', 'float32', 'bfloat16', 'int8'] = 'auto',
+    precision: Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'] = 'auto',
     valid_fraction: float = 0.1,
     train_per_class: int | None = None,
     valid_per_class: int | None = None,
@@ -103,9 +103,9 @@ def extract(
             49th of the bytes
         augment (Literal['mirror'] | None, default None): mirror computes the features of each
             photograph's mirror image too, to train on
-        precision (Literal['auto', 'float32', 'bfloat16', 'int8'], default 'auto'): arithmetic
-            of the base; auto is bfloat16 where the hardware has it, else float32; int8 needs
-            flowerray[openvino] and CPUs
+        precision (Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'], default 'auto'):
+            arithmetic of the base; auto is bfloat16 where the hardware has it, else float32;
+            int8 needs flowerray[openvino] and CPUs
         valid_fraction (float, default 0.1): share of each class kept for validation where the
             folders name no split
         train_per_class (int | None, default None): photographs of each class to train on, drawn
@@ -207,7 +207,7 @@ def label(
     sync: bool = False,
     overwrite: bool = False,
     retry_rejected: bool = False,
-    precision: Literal['float32', 'bfloat16', 'int8'] | None = None,
+    precision: Literal['float32', 'bfloat16', 'float16', 'int8'] | None = None,
     top_k: int = 3,
     min_precision: float | None = None,
     min_confidence: float | None = None,
@@ -256,9 +256,9 @@ def label(
             another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        precision (Literal['float32', 'bfloat16', 'int8'] | None, default None): arithmetic of
-            the base; another than the classifier's is tried on a sample first, and how many
-            labels agree is said [the classifier's]
+        precision (Literal['float32', 'bfloat16', 'float16', 'int8'] | None, default None):
+            arithmetic of the base; another than the classifier's is tried on a sample first,
+            and how many labels agree is said [the classifier's]
         top_k (int, default 3): labels kept for each photograph
         min_precision (float | None, default None): accept a class' labels down to the
             confidence at which so large a share of them is right, by the bound that the
@@ -290,7 +290,7 @@ def run(
     truth: str | PathLike[str] | None = None,
     base: str = 'vgg16',
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
-    precision: Literal['auto', 'float32', 'bfloat16', 'int8'] = 'auto',
+    precision: Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'] = 'auto',
     recipe: Literal['mlp', 'logistic', 'article'] = 'mlp',
     actors: int | None = None,
     weights: str | PathLike[str] = 'imagenet',
@@ -314,8 +314,8 @@ def run(
         base (str, default 'vgg16'): pretrained base
         preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None,
             default None): how pixels are prepared [the base's own]
-        precision (Literal['auto', 'float32', 'bfloat16', 'int8'], default 'auto'): arithmetic
-            of the base
+        precision (Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'], default 'auto'):
+            arithmetic of the base
         recipe (Literal['mlp', 'logistic', 'article'], default 'mlp'): how the head is built and
             fitted
         actors (int | None, default None): Ray actors

@@ -24,6 +24,11 @@ class Hardware:
     gpus: tuple[str, ...]
     openvino: bool
 
+    @property
+    def bfloat16_on_gpus(self) -> bool:
+        """Whether every GPU has instructions for it: from compute capability 8 on."""
+        return all(_capability(gpu) >= 8 for gpu in self.gpus)
+
 
 def here() -> Hardware:
     """The machine this runs on."""
@@ -75,6 +80,13 @@ def _cpuinfo() -> dict[str, str]:
         return {}
     pairs = (line.partition(":") for line in lines)
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _capability(gpu: str) -> float:
+    """Of a GPU as `Hardware.gpus` names it; one that doesn't say is taken for a recent one."""
+    with suppress(ValueError):
+        return float(gpu.rpartition(",")[2])
+    return math.inf
 
 
 def _gpus() -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from flowerray import weights as pretrained
 from flowerray.bases import BaseSpec
 from flowerray.classifier import Classifier
 from flowerray.engines import Engine, open_engine
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.export import TABLE_WRITERS
 from flowerray.photographs import Limits, Rejected
 from flowerray.progress import say
@@ -89,6 +89,11 @@ def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
     accept = Acceptance.of(trained.classes, settings)
     with cluster.reached(settings.address):
         spec = precision.settled(_asked_of(trained, settings), recorded, settings.device)
+        if settings.min_precision is not None and spec.precision != trained.base_spec.precision:
+            raise UsageError(
+                f"--min-precision rests on evidence at {trained.base_spec.precision}, not at "
+                f"{spec.precision}: leave --precision out, or extract and train at {spec.precision}"
+            )
         config = {
             "classifier": trained.id,
             "classes": trained.classes,
@@ -206,7 +211,9 @@ def _model(
     measured agreement of the labels in the output's record."""
     beside, limits, head = Folder.at(settings.classifier), settings.limits, trained.head
     own = _asked_of(trained, replace(settings, precision=None, engine="auto"))
-    own = precision.settled(own, None, settings.device)
+    # Agreement is computed in one task, which may be of another device than the labels.
+    device = {"int8": "cpu", "float16": "gpu"}.get(own.precision, settings.device)
+    own = precision.settled(own, None, device)
     if spec.precision == own.precision:
         output, spec, model = precision.with_model(output, spec, weights, limits, beside, head)
     else:

@@ -63,6 +63,13 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
         engine = fast_engine if engine == "auto" else engine
     if precision == "int8" and engine != "openvino":
         raise UsageError("--precision int8 is OpenVINO's: leave --engine out")
+    without_gpus = device == "cpu" or (
+        device == "auto" and not any(m.gpus for m in cluster.machines())
+    )
+    if precision == "float16" and (without_gpus or engine == "openvino"):
+        raise UsageError(
+            "float16 is computed on GPUs alone: give --device gpu, or --precision float32"
+        )
     if engine == "openvino" and device == "gpu":
         raise UsageError("OpenVINO computes on CPUs here: leave --device gpu out")
     if engine == "openvino" and not hardware.has_openvino():
@@ -74,12 +81,18 @@ def fastest(device: str) -> tuple[str, str]:
     """The precision and the engine that `auto` means where a job computes on `device`."""
     machines = cluster.machines()
     on_gpus = device == "gpu" or (device == "auto" and any(m.gpus for m in machines))
-    native = all(m.bfloat16 or (on_gpus and (device == "gpu" or m.gpus)) for m in machines)
+    with_gpus = [m for m in machines if m.gpus]
+    on_cpus = [] if device == "gpu" else [m for m in machines if not (on_gpus and m.gpus)]
+    halves = on_gpus and not all(m.bfloat16_on_gpus for m in with_gpus)
+    if on_cpus:  # which compute no float16
+        fast = "float32" if halves or not all(m.bfloat16 for m in on_cpus) else "bfloat16"
+    else:
+        fast = "float16" if halves else "bfloat16"
     # Who names another backend of Keras wants Keras; OpenVINO converts TensorFlow's models alone.
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     converts = all(m.openvino for m in machines) and backend == "tensorflow"
     return (
-        "bfloat16" if native else "float32",
+        fast,
         "openvino" if converts and not on_gpus else "keras",
     )
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
 EXPORT_FORMATS = ("csv", "jsonl", "labelstudio", "fiftyone", "folders")
-PRECISIONS = ("float32", "bfloat16", "int8")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 PREPARATIONS = ("vgg", "tf", "torch", "none", "efficientnet", "article")
 RECIPES = ("mlp", "logistic", "article", "finetune")
 CHECKS = {

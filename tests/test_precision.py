@@ -41,6 +41,46 @@ def test_auto_is_what_the_hardware_has_and_stays_what_it_was():
     assert settled(spec("float32", "keras"), before, "cpu") == spec("float32", "keras")
 
 
+def machine(*gpus, bfloat16=True):
+    return hardware.Hardware("-", 2, bfloat16, True, gpus, True)
+
+
+@pytest.mark.parametrize(
+    ("machines", "device", "expected"),
+    [
+        ([machine("Tesla T4, 7.5")], "gpu", "float16"),
+        ([machine("Tesla T4, 7.5")], "auto", "float16"),
+        ([machine("Tesla T4, 7.5")], "cpu", "bfloat16"),
+        ([machine("A100, 8.0", bfloat16=False)], "auto", "bfloat16"),
+        ([machine("A100, 8.0"), machine("Tesla T4, 7.5")], "gpu", "float16"),
+        ([machine("Tesla T4, 7.5"), machine()], "auto", "float32"),
+        ([machine("A100, 8.0"), machine()], "auto", "bfloat16"),
+        ([machine("A100, 8.0"), machine(bfloat16=False)], "auto", "float32"),
+    ],
+)
+def test_auto_is_float16_on_gpus_without_bfloat16(monkeypatch, machines, device, expected):
+    monkeypatch.setattr(cluster, "machines", lambda: machines)
+    assert precision.fastest(device)[0] == expected
+
+
+def test_float16_is_of_gpus_alone(monkeypatch):
+    monkeypatch.setattr(cluster, "machines", lambda: [machine()])
+    for device in ("cpu", "auto"):
+        with pytest.raises(UsageError, match="on GPUs alone"):
+            settled(spec("float16", "keras"), None, device)
+    assert settled(spec("float16", "keras"), None, "gpu").precision == "float16"
+
+
+def test_evidence_of_another_precision_is_refused(sample, fast, tmp_path):
+    trained = tmp_path / "c"
+    shutil.copytree(fast / "classifier", trained)
+    about = json.loads((trained / "classifier.json").read_bytes())
+    about["base_spec"]["precision"] = "bfloat16"
+    (trained / "classifier.json").write_text(json.dumps(about))
+    with pytest.raises(UsageError, match="evidence at bfloat16, not at float32"):
+        labels(sample, trained, tmp_path / "l", min_precision=0.9)
+
+
 def test_who_names_a_backend_of_keras_gets_keras(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert settled(spec("auto"), None, "cpu").engine == "keras"

@@ -43,9 +43,8 @@ def build(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     import keras
 
     size, preparation = spec.input_size, PREPARATIONS[spec.preparation]
-    policy = "mixed_bfloat16" if spec.precision == "bfloat16" else "float32"
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy(_policy(spec))
     try:
         base = _pretrained(spec, weights)
         base.trainable = False
@@ -78,7 +77,7 @@ def layers_after(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
 
     check_layers_left(spec)
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if spec.precision == "bfloat16" else "float32")
+    keras.config.set_dtype_policy(_policy(spec))
     try:
         base = _pretrained(spec, weights)
         return keras.Model(_layer(base, spec).output, base.output)
@@ -100,6 +99,11 @@ def check_layers_left(spec: BaseSpec) -> None:
             "--recipe finetune learns the layers after the features: extract them with --layer "
             "(for vgg16 block4_pool) and without --pool"
         )
+
+
+def _policy(spec: BaseSpec) -> str:
+    mixed = spec.precision in ("bfloat16", "float16")
+    return f"mixed_{spec.precision}" if mixed else "float32"
 
 
 def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
@@ -159,11 +163,18 @@ def import_keras(threads: int) -> Any:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    # What ~/.keras/keras.json holds is other projects': a backend that may not be installed here,
+    # channels first, halves. Only who sets the variable asks this job for another backend.
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras
 
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        # Else a GPU would round what is called float32 to the ten bits of TF32.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -175,6 +186,11 @@ def import_keras(threads: int) -> Any:
         import torch
 
         torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "highest")
     return keras
 
 

@@ -1,0 +1,34 @@
+"""keras.json as other projects left it changes nothing here."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+LAST = {"floatx": "float32", "backend": "tensorflow", "image_data_format": "channels_last"}
+KINDS = {
+    "first": json.dumps({**LAST, "image_data_format": "channels_first"}),
+    "half": json.dumps({**LAST, "floatx": "float16"}),
+    "torch": json.dumps({**LAST, "backend": "torch"}),
+    "theano": json.dumps({**LAST, "backend": "theano", "image_dim_ordering": "th"}),
+    "broken": "{",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_jobs_run_whatever_keras_json_holds(kind, command, few, tmp_path):
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "keras.json").write_text(KINDS[kind])
+    home = {"KERAS_HOME": str(tmp_path / "keras")}
+    base = ("--base", "thumbnail", "--engine", "keras")
+    made = command("extract", few.labelled, "--out", tmp_path / "f", *base, **home)
+    assert made.returncode == 0, made.stderr
+    for job in (
+        ("train", tmp_path / "f", "--out", tmp_path / "c"),
+        ("label", few.pile, "--classifier", tmp_path / "c", "--out", tmp_path / "l"),
+    ):
+        done = command(*job, **home)
+        assert done.returncode == 0, done.stderr
+    labels = [pq.read_table(shard)["label"] for shard in (tmp_path / "l" / "shards").iterdir()]
+    assert sum(len(column) - column.null_count for column in labels) == 12
+    assert (tmp_path / "keras" / "keras.json").read_text() == KINDS[kind]
