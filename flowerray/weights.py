@@ -294,10 +294,10 @@ def _built_by_keras(base: Base, weights: str) -> list[np.ndarray]:
 
 
 def _build(builder: str, weights: str, file: str) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     socket.setdefaulttimeout(20)  # Keras sets none: a firewall that drops packets would hang us
-    import keras
+    from flowerray.engines.keras import import_keras
 
+    keras = import_keras(os.cpu_count() or 1)
     keras.utils.set_random_seed(0)
     pretrained = "imagenet" if weights == "imagenet" else None
     model = getattr(keras.applications, builder)(weights=pretrained, include_top=False)

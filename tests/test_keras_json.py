@@ -1,6 +1,7 @@
-"""keras.json as other projects left it changes nothing here."""
+"""keras.json as other projects left it changes nothing here; an absent backend is told."""
 
 import json
+from importlib.util import find_spec
 
 import pyarrow.parquet as pq
 import pytest
@@ -32,3 +33,18 @@ def test_jobs_run_whatever_keras_json_holds(kind, command, few, tmp_path):
     labels = [pq.read_table(shard)["label"] for shard in (tmp_path / "l" / "shards").iterdir()]
     assert sum(len(column) - column.null_count for column in labels) == 12
     assert (tmp_path / "keras" / "keras.json").read_text() == KINDS[kind]
+
+
+@pytest.mark.parametrize("backend", ["theano", "numpy", "jax"])
+def test_a_backend_that_is_absent_is_told_in_one_line(backend, command, few, fast, tmp_path):
+    if find_spec("jax") is not None and backend == "jax":
+        pytest.skip("it is installed")
+    images = ("--base", "thumbnail", "--engine", "keras", "--out", tmp_path / "f")
+    for job in (
+        ("extract", few.labelled, *images),
+        ("train", fast / "features", "--out", tmp_path / "c"),
+    ):
+        done = command(*job, KERAS_BACKEND=backend)
+        assert done.returncode in (1, 2)
+        assert f"KERAS_BACKEND is {backend}" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from flowerray.bases import PREPARATIONS, BaseSpec, base_named
 from flowerray.errors import UsageError
 
+BACKENDS = ("tensorflow", "jax", "torch")
 # IMAGENET_STDDEV_RGB of keras.applications.efficientnet.
 EFFICIENTNET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -160,12 +162,21 @@ def import_keras(threads: int) -> Any:
     """Keras, with its backend held to `threads` CPU threads; call it before any other use.
 
     TensorFlow takes every core of the machine unless told, in each actor.
+
+    Raises:
+        UsageError: the backend asked for isn't installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["OMP_NUM_THREADS"] = str(threads)
     # What ~/.keras/keras.json holds is other projects': a backend that may not be installed here,
     # channels first, halves. Only who sets the variable asks this job for another backend.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    backend = os.environ["KERAS_BACKEND"]
+    if backend not in BACKENDS or find_spec(backend) is None:
+        raise UsageError(
+            f"KERAS_BACKEND is {backend}, which is no backend of Keras that is installed: unset it "
+            f"or install one of {', '.join(BACKENDS)}"
+        )
     import keras
 
     keras.config.set_image_data_format("channels_last")
