@@ -83,13 +83,15 @@ def _extract_into(
         if settings.augment:
             config["augment"] = settings.augment
         output = shards.open_output(folder, settings, "features", config, found)
-        with cluster.connection(settings.address) if output.to_do() else nullcontext():
+        to_do = output.to_do()
+        with cluster.connection(settings.address) if to_do else nullcontext():
             output, spec, model = precision.with_model(
                 output, spec, weights, settings.limits, output.folder
             )
             work = FeatureWork(spec, settings.augment == "mirror")
-            timing = inference.run(output, work, model, settings, "extract")
-    rejected = shards.rejects(output)
+            timing, counts = inference.run(output, work, model, settings, "extract")
+    counts += shards.rejects(output, but=to_do)
+    rejected = dict(counts.most_common())
     shards.check_some_used(output.manifest.rows, rejected, shards.RETRY)
     return ExtractSummary(
         str(output.folder),

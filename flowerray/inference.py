@@ -11,7 +11,7 @@ import inspect
 import itertools
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -67,8 +67,9 @@ class Timing:
 
 def run(
     output: Output, work: Work, model: list[np.ndarray], settings: InferenceSettings, what: str
-) -> Timing:
-    """Do every shard of `output` that is to do; without any, not even Ray is started.
+) -> tuple[Timing, Counter[str]]:
+    """Do every shard of `output` that is to do; without any, not even Ray is started. Returns also
+    how many photographs of these shards are rejected, by reason.
 
     `model` is what the actors open their engine with, see ``flowerray.precision.with_model``.
 
@@ -80,6 +81,7 @@ def run(
     rows = sum(shard.rows for shard in to_do)
     progress = Progress(what, output.manifest.rows, max(0, output.manifest.rows - rows))
     actors, computed, redone = 0, 0, 0
+    rejects: Counter[str] = Counter()
     if to_do:
         with cluster.connection(settings.address):
             _check_disks(output, to_do)
@@ -95,9 +97,10 @@ def run(
                     progress.ready(time.time() - report["actor_ready"])
                     progress.add(report["photographs"], len(rejected))
                     metrics.add(report["photographs"], rejected)
+                    rejects.update(rejected)
                     computed += report["computed"]
                     redone += report["redone"]
-    return Timing(computed, redone, *progress.finish(), actors)
+    return Timing(computed, redone, *progress.finish(), actors), rejects
 
 
 def _check_disks(output: Output, to_do: list[Shard]) -> None:

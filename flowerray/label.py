@@ -110,7 +110,7 @@ def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
             work = LabelWork(trained, spec, top_k, accept)
             if to_do:
                 shards.delete_derived(folder, output.run)  # or a kill before the new would leave it
-            timing = inference.run(output, work, model, settings, "label")
+            timing, _ = inference.run(output, work, model, settings, "label")
     if timing.computed:
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
         last = {"photographs": timing.computed, **took, "actors": timing.actors}

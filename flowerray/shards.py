@@ -430,10 +430,16 @@ def iter_shards(output: Output, columns: Sequence[str] | None = None) -> Iterato
     Raises:
         FlowerrayError: one can't be read.
     """
+    return _tables(output, _shard_names(output), columns)
+
+
+def _tables(
+    output: Output, names: Iterable[str], columns: Sequence[str] | None
+) -> Iterator[pa.Table]:
     with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
         ahead: deque[Future[pa.Table]] = deque()
         largest, most = 1, 0
-        for name in _shard_names(output):
+        for name in names:
             ahead.append(pool.submit(_read, output, name, columns))
             while len(ahead) > most:
                 table = ahead.popleft().result()
@@ -461,12 +467,13 @@ def _faults_told(output: Output, name: str) -> Iterator[None]:
         ) from None
 
 
-def rejects(output: Output) -> dict[str, int]:
-    """How many photographs were rejected, by reason, most first."""
+def rejects(output: Output, but: Iterable[Shard] = ()) -> Counter[str]:
+    """How many photographs were rejected, by reason, in all shards `but` some."""
     counts: Counter[str] = Counter()
-    for table in iter_shards(output, ["error"]):
+    names = set(_shard_names(output)) - {shard.name for shard in but}
+    for table in _tables(output, sorted(names), ["error"]):
         counts.update(counted(table["error"]))
-    return dict(counts.most_common())
+    return counts
 
 
 # What helps where all photographs were rejected, most of them for this reason.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from flowerray import shards
+from flowerray.extract import extract
 from flowerray.label import Acceptance, LabelWork, label
 from flowerray.photographs import Rejected
 from flowerray.review import SCHEMA
-from flowerray.settings import LabelSettings
+from flowerray.settings import ExtractSettings, LabelSettings
 from flowerray.storage import Folder
 
 
@@ -101,6 +103,27 @@ def test_each_shard_is_read_once_by_the_driver_of_a_labelling(sample, fast, tmp_
         if again == 0:  # go on where a killed run was
             names[1].unlink()
             (tmp_path / "labels" / "review.parquet").unlink()
+
+
+def test_an_extraction_reads_those_features_alone_that_an_earlier_one_left(
+    sample, local_ray, tmp_path, opened
+):
+    images = shutil.copytree(sample.labelled, tmp_path / "images")
+    rose = sorted((images / "rose").iterdir())
+    rose[1].write_bytes(b"no photograph")
+    rose[8].write_bytes(b"")
+    out = tmp_path / "features"
+    settings = ExtractSettings(images=str(images), out=str(out), base="thumbnail", shard_size=8)
+    done = extract(settings)
+    assert not opened and done.rejected == {"not_an_image": 1, "empty": 1}
+    names = sorted(f"shards/{file.name}" for file in (out / "shards").iterdir())
+    (out / names[0]).unlink()
+    assert extract(settings).rejected == done.rejected
+    assert opened == dict.fromkeys(names[1:], 1)
+    opened.clear()
+    again = extract(settings)
+    assert again.rejected == done.rejected and again.computed == 0
+    assert opened == dict.fromkeys(names, 1)
 
 
 def test_a_shard_of_labels_is_what_python_would_make_of_each_row():
