@@ -22,6 +22,8 @@ def extract(
     images: str | PathLike[str],
     *,
     out: str | PathLike[str],
+    uri_column: str | None = None,
+    label_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -60,6 +62,10 @@ def extract(
             valid/), a flat directory, a glob, a .txt list, or a .parquet or .csv table with a
             uri column; local, or s3://, gs://, az://, hdfs://, https://
         out (str | PathLike[str]): directory for the shards
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
@@ -126,6 +132,8 @@ def train(
     features: str | PathLike[str],
     *,
     out: str | PathLike[str],
+    uri_column: str | None = None,
+    label_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -146,6 +154,10 @@ def train(
     Args:
         features (str | PathLike[str]): directory that `flowerray extract` wrote
         out (str | PathLike[str]): directory for the classifier
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
@@ -162,9 +174,9 @@ def train(
             one's]
         class_weights (Literal['balanced'] | None, default None): balanced gives each class the
             same weight, however many photographs it has
-        corrections (str | PathLike[str] | None, default None): CSV with columns uri and label,
-            as a report exports it; photographs that the features lack are added to them, an
-            empty label leaves a photograph out
+        corrections (str | PathLike[str] | None, default None): table with columns uri and
+            label, as a report exports it, or findings of `flowerray check`; photographs that
+            the features lack are trained on too, an empty label leaves a photograph out
         weights (str | PathLike[str], default 'imagenet'): the base's weights, for finetune:
             imagenet, a file, or random
         seed (int, default 0): seed of initial values and shuffling
@@ -187,6 +199,7 @@ def label(
     *,
     out: str | PathLike[str],
     classifier: str | PathLike[str],
+    uri_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -222,6 +235,8 @@ def label(
             https://
         out (str | PathLike[str]): directory for the shards
         classifier (str | PathLike[str]): directory that `flowerray train` wrote
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
@@ -334,6 +349,8 @@ def evaluate(
     labels: str | PathLike[str],
     *,
     truth: str | PathLike[str],
+    uri_column: str | None = None,
+    label_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -342,8 +359,12 @@ def evaluate(
 
     Args:
         labels (str | PathLike[str]): directory that `flowerray label` wrote
-        truth (str | PathLike[str]): CSV with columns file and label, or `folders`: each
-            photograph's folder is its label
+        truth (str | PathLike[str]): table with columns file (or uri, path) and label, or
+            `folders`: each photograph's folder is its label
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
@@ -386,6 +407,8 @@ def verify(
 def check(
     source: str | PathLike[str],
     *,
+    uri_column: str | None = None,
+    label_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -407,6 +430,10 @@ def check(
     Args:
         source (str | PathLike[str]): labelled photographs, as for `flowerray extract`, or its
             --out, which shows wrong labels as well
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
@@ -422,7 +449,7 @@ def check(
             many seconds
         only (str | None, default None): do these checks alone, comma-separated: unreadable,
             exact_duplicate, near_duplicate, leakage, two_labels, mislabelled, imbalance,
-            few_photographs, small, extreme_aspect
+            few_photographs, similar_names, small, extreme_aspect
         out (str | PathLike[str] | None, default None): also write the findings to this CSV, a
             row each
         strict (bool, default False): exit with 1 if anything was found
@@ -521,6 +548,7 @@ def baseline(
     images: str | PathLike[str],
     *,
     out: str | PathLike[str],
+    uri_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -541,6 +569,8 @@ def baseline(
             a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://,
             https://
         out (str | PathLike[str]): directory for baseline.parquet and baseline.png
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials

@@ -160,7 +160,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """Score labels against a truth."""
     from flowerray.evaluate import evaluate
 
-    return evaluate(settings.labels, settings.truth)
+    return evaluate(settings.labels, settings.truth, settings.columns)
 
 
 @_call

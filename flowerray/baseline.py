@@ -30,6 +30,7 @@ from flowerray.photographs import Limits, Rejected, decode, read
 from flowerray.progress import Progress, say
 from flowerray.settings import BaselineSettings
 from flowerray.storage import Folder
+from flowerray.tables import Columns
 
 KIND = "a baseline"
 CLASSES = 1000
@@ -70,7 +71,7 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
 
 
 def _baseline(folder: Folder, settings: BaselineSettings) -> BaselineSummary:
-    uris = _spread(settings.images, settings.limit)
+    uris = _spread(settings.images, settings.columns, settings.limit)
     names = _class_names(settings.class_names)
     model, source = _vgg16(settings.weights)
     progress = Progress("baseline", len(uris))
@@ -106,9 +107,9 @@ def _folder(out: str) -> Folder:
     return folder
 
 
-def _spread(images: str, limit: int) -> list[str]:
+def _spread(images: str, columns: Columns, limit: int) -> list[str]:
     """At most `limit` photographs, evenly through the listing, so that all its folders show."""
-    batches = [batch["uri"] for batch in catalog.photographs_to_label(images)]
+    batches = [batch["uri"] for batch in catalog.photographs_to_label(images, columns)]
     uris = pa.chunked_array(batches, pa.string())
     places = np.linspace(0, len(uris) - 1, min(limit, len(uris))).round().astype(np.int64)
     return uris.take(pa.array(places)).to_pylist()

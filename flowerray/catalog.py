@@ -1,46 +1,36 @@
-"""Where photographs are found, and the manifest that fixes their order, labels and split."""
+"""The manifest that fixes the photographs of an output: their order, labels and split."""
 
 from __future__ import annotations
 
-import csv
-import glob
 import hashlib
-import io
 import os
-import re
-import stat
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
-from fsspec.utils import glob_translate
 
-from flowerray import stores
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.folders import LocalTree, StoredTree, Tree, layout_of, photographs_in_classes
+from flowerray.listing import FOUND, is_glob, is_table, photographs_named, photographs_to_label
 from flowerray.progress import say
 from flowerray.settings import ExtractSettings
 from flowerray.storage import Folder, unreadable
-from flowerray.stores import expanded, is_remote, local_uri
+from flowerray.stores import expanded, is_remote
+from flowerray.tables import is_named_so
 
-# One photograph as it is found; the manifest adds image_id, the row's number.
-FOUND = pa.schema(
-    [("uri", pa.string()), ("label", pa.string()), ("split", pa.string()), ("size", pa.int64())]
-)
+# The manifest adds image_id, the row's number, to a photograph as it is found.
 MANIFEST = pa.schema([pa.field("image_id", pa.int64(), nullable=False), *FOUND])
 
 DRAWN = {"split": "drawn"}  # metadata of photographs whose split no folder or table names
 
 ROWS_A_GROUP = 8192  # of a manifest file: what an actor reads to learn of one shard
 ROWS_A_PART = 1 << 20
-HEADER_BYTES = 1 << 16  # of a CSV file: where its columns' names are looked for
-SPLIT_FOLDERS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid"}
 
 
 @dataclass(frozen=True)
@@ -152,10 +142,8 @@ def check_apart(images: str, written: str, labelled: bool = False) -> None:
         if not (target + "/").startswith(source + "/") or "/." in below:
             continue
         top = below.lstrip("/").partition("/")[0]
-        if labelled and top and top not in SPLIT_FOLDERS:
-            with suppress(OSError):
-                if stores.source_at(source).names(source) & set(SPLIT_FOLDERS):
-                    continue
+        if labelled and top and _is_beside_splits(source, top):
+            continue
         raise UsageError(
             f"{written} is inside of {images}, whose files are taken for photographs: choose a "
             "place beside it"
@@ -171,53 +159,39 @@ def photographs_to_extract(
         FlowerrayError: nothing is found, or, where the set is to be `trainable`, its classes or
             their split can't be trained on.
     """
-    found: Iterable[pa.RecordBatch] | None
-    if is_remote(settings.images):
-        root = settings.images.rstrip("/")
-        if _is_named_by_a_file(root) or _is_glob(root):
-            found, root = photographs_to_label(root), root.rpartition("/")[0]
-        else:
-            found = _remote_class_folders(root)
+    source, columns = settings.images, settings.columns
+    if is_remote(source):
+        root = source.rstrip("/")
+        named = is_glob(root) or is_named_so(root) or is_table(root)
+        tree: Tree | None = None if named else StoredTree(root)
     else:
-        root = os.path.abspath(expanded(settings.images))
-        if os.path.isdir(root):
-            found = _class_folders(root, trainable)
-        else:
-            found, root = photographs_to_label(settings.images), os.path.dirname(root)
-    if found is None:
-        yield from photographs_to_label(settings.images)
+        root = os.path.abspath(expanded(source))
+        tree = LocalTree() if os.path.isdir(root) and not is_table(root) else None
+    if tree is None:
+        found, root = photographs_named(source, columns), root.rpartition("/")[0]
+    elif tree.folders(root):
+        found = photographs_in_classes(tree, root, trainable)
+    else:  # a flat pile
+        yield from photographs_to_label(source)
         return
     # Drawing a split needs all labels at once: a labelled set is small beside the pile.
     table = pa.Table.from_batches(found, FOUND)
     if table["label"].null_count < len(table):
-        table = _with_split(table, root, settings, trainable)
+        table = _with_split(_without_test(table, source), root, settings, trainable)
+    else:
+        say(f"{source} names no classes: no classifier can be trained on it")
     yield from table.to_batches()
 
 
-def photographs_to_label(source: str) -> Iterator[pa.RecordBatch]:
-    """Every file behind `source`: a directory, glob, list or table, here or in a store. Directories
-    are streamed.
-
-    Raises:
-        FlowerrayError: there is no such thing, or it holds no photographs.
-    """
-    path = expanded(source)
-    if is_remote(source):
-        batches = _remote(source)
-    elif os.path.isdir(path):
-        batches = _files_below(os.path.abspath(path))
-    elif os.path.isfile(path):
-        batches = _listed_in(os.path.abspath(path))
-    elif glob.has_magic(path):
-        batches = _batches_of_paths(sorted(glob.iglob(path, recursive=True)))
-    else:
-        raise FlowerrayError(f"no photographs at {source}: no such file or directory")
-    empty = True
-    for batch in batches:
-        empty = empty and not len(batch)
-        yield batch
-    if empty:
-        raise FlowerrayError(f"no photographs found in {source}")
+def _is_beside_splits(source: str, folder: str) -> bool:
+    """Whether a `folder` in the labelled set `source` would be neither a class nor a split."""
+    try:
+        tree = StoredTree(source) if is_remote(source) else LocalTree()
+        layout = layout_of(tree, source)
+    except FlowerrayError:  # extract will tell
+        return False
+    beside = layout.root == source and layout.has_splits
+    return beside and f"{source}/{folder}" not in {place for place, _ in layout.places}
 
 
 def write_listing(
@@ -312,6 +286,11 @@ def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Tabl
         yield pa.Table.from_batches(waiting, FOUND).combine_chunks()
 
 
+def fingerprint_of(found: pa.Table) -> str:
+    """That of a manifest of the photographs `found`, as FOUND."""
+    return fingerprint(sum_of_hashes(found))
+
+
 def sum_of_hashes(table: pa.Table) -> int:
     """Of the rows' columns that FOUND has."""
     columns = [table[field.name].to_pylist() for field in FOUND]
@@ -326,296 +305,23 @@ def fingerprint(total: int) -> str:
     return f"{total % (1 << 128):032x}"
 
 
-def _batch(
-    uris: list[str], sizes: list[int | None], label: str | None = None, split: str | None = None
-) -> pa.RecordBatch:
-    count = len(uris)
-    columns = [uris, [label] * count, [split] * count, sizes]
-    return pa.record_batch(
-        [pa.array(c, f.type) for c, f in zip(columns, FOUND, strict=True)], FOUND
-    )
-
-
-def _files_below(
-    root: str, label: str | None = None, split: str | None = None
-) -> Iterator[pa.RecordBatch]:
-    """All regular files below `root`, hidden ones aside: a directory's own, sorted, then those of
-    its sorted subdirectories. Symbolic links are followed, but never around in a circle."""
-    yield from _walk(os.fsencode(root), label, split, frozenset())
-
-
-def _walk(
-    directory: bytes, label: str | None, split: str | None, above: frozenset[tuple[int, int]]
-) -> Iterator[pa.RecordBatch]:
-    subdirectories, names, sizes = [], _Column(pa.large_binary()), _Column(pa.int64())
-    try:
-        status = os.stat(directory)
-        identity = (status.st_dev, status.st_ino)
-        if identity in above:
-            return
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.name.startswith(b"."):
-                    continue
-                try:
-                    status = entry.stat()
-                except OSError:  # a dangling link, say: its row will tell
-                    names.append(entry.name)
-                    sizes.append(None)
-                    continue
-                if stat.S_ISDIR(status.st_mode):
-                    subdirectories.append(entry.name)
-                elif stat.S_ISREG(status.st_mode):  # a pipe or device would block a reader
-                    names.append(entry.name)
-                    sizes.append(status.st_size)
-    except OSError:  # its one row is rejected when it is read, with the reason
-        yield _batch([local_uri(directory)], [None], label, split)
-        return
-    # Of one chunk each: taking rows of several copies all of them, each time.
-    files, file_sizes = names.array().combine_chunks(), sizes.array().combine_chunks()
-    order = pc.sort_indices(files)
-    for start in range(0, len(order), ROWS_A_GROUP):
-        chosen = order.slice(start, ROWS_A_GROUP)
-        uris = [local_uri(os.path.join(directory, name)) for name in files.take(chosen).to_pylist()]
-        yield _batch(uris, file_sizes.take(chosen).to_pylist(), label, split)
-    for name in sorted(subdirectories):
-        yield from _walk(os.path.join(directory, name), label, split, above | {identity})
-
-
-class _Column:
-    """Values kept as Arrow chunks: ten million names are no Python strings here."""
-
-    def __init__(self, type: pa.DataType) -> None:
-        self.type, self.values, self.chunks = type, [], []  # type: ignore[var-annotated]
-
-    def append(self, value: Any) -> None:
-        self.values.append(value)
-        if len(self.values) == 1 << 16:
-            self.chunks.append(pa.array(self.values, self.type))
-            self.values = []
-
-    def array(self) -> pa.ChunkedArray:
-        return pa.chunked_array([*self.chunks, pa.array(self.values, self.type)], self.type)
-
-
-def _class_folders(root: str, trainable: bool) -> Iterator[pa.RecordBatch] | None:
-    """The photographs of root/CLASS/, or of root/train/CLASS/ and root/valid/CLASS/; None where
-    `root` has no folders, and so no classes."""
-    top = _subdirectories(root)
-    if not top:
-        return None
-    splits = _splits_in(root, top)
-    if splits is None:
-        return _classes_in(root, None, trainable)
-    return (
-        batch
-        for folder, split in splits.items()
-        for batch in _classes_in(os.path.join(root, folder), split, trainable)
-    )
-
-
-def _splits_in(root: str, folders: list[str]) -> dict[str, str] | None:
-    """The split that each of the `folders` of `root` stands for; None where they are classes."""
-    splits = {folder: SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS}
-    if splits and set(splits.values()) != {"train", "valid"}:
-        there = next(iter(splits))
-        raise FlowerrayError(
-            f"{root} has {there}/ but not both train/ and valid/; "
-            f"give {root}/{there} itself to have a split drawn"
+def _without_test(table: pa.Table, source: str) -> pa.Table:
+    """`table` less the rows that it gives to a test; with no row to validate with, all splits are
+    to be drawn."""
+    there = table["split"].unique().to_pylist()
+    if "test" in there:
+        test = pc.fill_null(pc.equal(table["split"], "test"), False)
+        table = table.filter(pc.invert(test))
+        count = pc.sum(test).as_py()
+        say(
+            f"{source}: {count:,} rows of the split test are left out: once trained, label a table "
+            "of them alone, then `flowerray evaluate LABELS --truth` that table"
         )
-    return splits or None
-
-
-def _classes_in(root: str, split: str | None, trainable: bool) -> Iterator[pa.RecordBatch]:
-    for name in _subdirectories(root):
-        empty = True
-        for batch in _files_below(os.path.join(root, name), name, split):
-            empty = empty and not len(batch)
-            yield batch
-        if empty and trainable:
-            raise FlowerrayError(
-                f"class {name!r} has no photographs in {root}/{name}: add some or remove the folder"
-            )
-
-
-def _subdirectories(root: str) -> list[str]:
-    try:
-        shown = sorted(name for name in os.listdir(root) if not name.startswith("."))
-    except OSError as error:
-        raise FlowerrayError(f"can't list {root}: {error.strerror}") from None
-    names = [name for name in shown if os.path.isdir(os.path.join(root, name))]
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise FlowerrayError(
-                f"{os.fsencode(name)!r} in {root} is no UTF-8 and so no class: rename the folder"
-            ) from None
-    return names
-
-
-def _remote(source: str) -> Iterator[pa.RecordBatch]:
-    """The photographs behind `source` in a store."""
-    source = source.rstrip("/")
-    try:
-        if _is_glob(source):
-            matches = re.compile(glob_translate(source)).match
-            above = source[: re.search(r"[*?\[]", source).start()].rpartition("/")[0]  # type: ignore[union-attr]
-            for batch in _remote_files(above):
-                yield batch.filter(pa.array([bool(matches(u)) for u in batch["uri"].to_pylist()]))
-        elif _is_named_by_a_file(source):
-            yield from _listed_in(source)
-        else:
-            yield from _remote_files(source)
-    except (OSError, ValueError) as error:
-        raise FlowerrayError(f"can't list {source}: {error}") from None
-
-
-def _is_glob(uri: str) -> bool:
-    return stores.scheme_of(uri) not in stores.WEB_SCHEMES and glob.has_magic(uri)
-
-
-def _is_named_by_a_file(uri: str) -> bool:
-    return os.path.splitext(uri)[1].lower() in (".txt", ".csv", ".parquet", ".pq")
-
-
-def _remote_files(root: str) -> Iterator[pa.RecordBatch]:
-    """All files below `root` in a store, hidden ones aside, in the store's order."""
-    for page in stores.source_at(root).files(root):
-        shown = [(uri, size) for uri, size in page if "/." not in uri[len(root) :]]
-        yield _batch([uri for uri, _ in shown], [size for _, size in shown])
-
-
-def _remote_class_folders(root: str) -> Iterator[pa.RecordBatch] | None:
-    """As `_class_folders`, of a store, in the order that a local directory has."""
-    try:
-        found = pa.Table.from_batches(_remote_files(root), FOUND)
-    except (OSError, ValueError) as error:
-        raise FlowerrayError(f"can't list {root}: {error}") from None
-    if not len(found):
-        raise FlowerrayError(f"no photographs found in {root}")
-    files = []
-    for uri, size in zip(found["uri"].to_pylist(), found["size"].to_pylist(), strict=True):
-        *folders, name = uri[len(root) + 1 :].split("/")
-        files.append(([*((1, folder) for folder in folders), (0, name)], uri, size))
-    files.sort()
-    top = sorted({path[0][1] for path, _, _ in files if len(path) > 1})
-    if not top:
-        return None
-    splits = _splits_in(root, top)
-    groups: dict[tuple[str, str | None], list[tuple[str, int | None]]] = {}
-    for path, uri, size in files:
-        names = [name for _, name in path]
-        if splits is None:
-            below, split = names, None
-        else:
-            below, split = names[1:], splits.get(names[0])
-        if len(below) > 1 and (splits is None or split):
-            groups.setdefault((below[0], split), []).append((uri, size))
-    return (
-        _batch([uri for uri, _ in rows], [size for _, size in rows], name, split)
-        for (name, split), rows in groups.items()
-    )
-
-
-def _listed_in(path: str) -> Iterator[pa.RecordBatch]:
-    """The photographs that a .txt list, or a .csv or .parquet table with a uri column, names.
-
-    Relative names count from the file's own directory.
-    """
-    folder, suffix = path.rpartition("/")[0], os.path.splitext(path)[1].lower()
-    if not _is_named_by_a_file(path):
-        raise UsageError(
-            f"{path} is a file: give a directory, a glob, a .txt list, a .csv or .parquet table"
-        )
-    try:
-        opened = stores.source_at(path).open(path)
-    except FileNotFoundError:
-        raise FlowerrayError(f"no photographs at {path}: no such file") from None
-    except OSError as error:
-        raise unreadable(path, error) from None
-    try:
-        if suffix == ".txt":
-            lines = io.TextIOWrapper(io.BufferedReader(opened), encoding="utf-8-sig")
-            yield from _batches_of_paths(
-                absolute(line.rstrip("\n"), folder) for line in lines if line.strip()
-            )
-            return
-        if suffix == ".csv":
-            batches: Iterable[pa.RecordBatch] = _csv(opened, path)
-        else:
-            file = pq.ParquetFile(opened)
-            columns = _columns_of(file.schema_arrow.names, path)
-            batches = file.iter_batches(batch_size=ROWS_A_GROUP, columns=columns)
-        for batch in batches:
-            yield _as_found(batch, path, folder)
-    except (pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
-        raise unreadable(path, error) from None
-
-
-def _csv(opened: pa.NativeFile, path: str) -> Iterable[pa.RecordBatch]:
-    """The columns of a CSV file that FOUND has. Only an empty field is null: NA may be a label."""
-    head = opened.read(HEADER_BYTES).decode("utf-8-sig", "replace")
-    names = next(csv.reader([line for line in head.splitlines() if line]), [])
-    opened.seek(0)
-    return pyarrow.csv.open_csv(
-        opened,
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types={f.name: f.type for f in FOUND},
-            include_columns=_columns_of(names, path),
-            null_values=[""],
-            strings_can_be_null=True,
-        ),
-    )
-
-
-def _columns_of(names: list[str], table_path: str) -> list[str]:
-    """Those of FOUND that a table has."""
-    twice = [field.name for field in FOUND if names.count(field.name) > 1]
-    if twice:
-        raise FlowerrayError(f"{table_path} has two columns {twice[0]}: rename one")
-    if not names:
-        raise FlowerrayError(f"{table_path} is empty")
-    if "uri" not in names:
-        raise FlowerrayError(
-            f"{table_path} has no uri column: rename one of {', '.join(names)} to uri"
-        )
-    return [field.name for field in FOUND if field.name in names]
-
-
-def _as_found(batch: pa.RecordBatch, table_path: str, folder: str) -> pa.RecordBatch:
-    uri = batch["uri"].cast(pa.string())
-    uris = pa.array([absolute(u, folder) for u in uri.to_pylist() if u], pa.string())
-    if len(uris) < len(batch):
-        raise FlowerrayError(f"{table_path} has a row without a uri: fill or remove it")
-    columns = [uris]
-    for field in list(FOUND)[1:]:
-        if field.name in batch.schema.names:
-            columns.append(batch[field.name].cast(field.type))
-        else:
-            columns.append(pa.nulls(len(batch), field.type))
-    splits = {s for s in columns[2].unique().to_pylist() if s is not None} - {"train", "valid"}
-    if splits:
-        raise FlowerrayError(f"{table_path} has split {min(splits)!r}: use train, valid or nothing")
-    return pa.record_batch(columns, FOUND)
-
-
-def absolute(uri: str, folder: str) -> str:
-    """`uri` as it stands in a list or table of the directory `folder`, from anywhere."""
-    return uri if "://" in uri or uri.startswith("/") else f"{folder}/{uri}"
-
-
-def _batches_of_paths(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
-    uris: list[str] = []
-    for path in paths:
-        if "://" in path or not os.path.isdir(path):
-            uris.append(path if "://" in path else local_uri(os.fsencode(os.path.abspath(path))))
-        if len(uris) == ROWS_A_GROUP:
-            yield _batch(uris, [None] * len(uris))
-            uris = []
-    if uris:
-        yield _batch(uris, [None] * len(uris))
+    if "train" in there and "valid" not in there:
+        say(f"{source} has no split valid: photographs to validate with are drawn from train")
+        splits = pc.if_else(pc.equal(table["split"], "train"), None, table["split"])
+        table = table.set_column(2, FOUND.field("split"), splits.cast(pa.string()))
+    return table
 
 
 def _with_split(table: pa.Table, root: str, settings: ExtractSettings, trainable: bool) -> pa.Table:

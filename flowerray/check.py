@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import catalog, heads, kinds, photographs, shards
+from flowerray import catalog, heads, kinds, names, photographs, shards
 from flowerray.bases import BaseSpec, base_named
 from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress, say
@@ -109,6 +109,7 @@ def check(settings: CheckSettings) -> CheckSummary:
         *_unreadable(labelled),
         *_odd_sizes(labelled, files, settings),
         *_uneven_classes(labelled, settings),
+        *_similar_names(labelled),
         *_copied(labelled, copies),
     ]
     if labelled.output is not None and "mislabelled" in checks:
@@ -156,7 +157,12 @@ def _open(settings: CheckSettings) -> _Labelled:
         Folder.at(settings.source).read("run.json")
     except OSError:  # what can't be read as an output may still be photographs
         kinds.check_photographs(settings.source)
-        images = ExtractSettings(images=settings.source, out="")
+        images = ExtractSettings(
+            images=settings.source,
+            out="",
+            uri_column=settings.uri_column,
+            label_column=settings.label_column,
+        )
         batches = catalog.photographs_to_extract(images, trainable=False)
         found = pa.Table.from_batches(batches, catalog.FOUND)
         return _labelled(found, [None] * len(found), base_named("vgg16").input_size)
@@ -457,6 +463,16 @@ def _uneven_classes(labelled: _Labelled, settings: CheckSettings) -> Iterator[Fi
         if count < settings.min_photographs:
             detail = f"{count:,} usable photographs of {name}"
             yield Finding("few_photographs", "", label=name, score=float(count), detail=detail)
+
+
+def _similar_names(labelled: _Labelled) -> Iterator[Finding]:
+    counts = labelled.counts()
+    for group in names.alike(counts):
+        most = max(group, key=counts.__getitem__)
+        for name in group:
+            if name != most:
+                detail = f"{counts[name]:,} of {name!r}, {counts[most]:,} of {most!r}"
+                yield Finding("similar_names", "", label=name, suggested_label=most, detail=detail)
 
 
 def _embed(output: Output) -> np.ndarray:

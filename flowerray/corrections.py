@@ -1,4 +1,4 @@
-"""What people say of photographs that they looked at: a CSV with columns uri and label.
+"""What people say of photographs that they looked at: a table with columns uri and label.
 
 An empty label says that the photograph is none of the classes.
 """
@@ -6,83 +6,179 @@ An empty label says that the photograph is none of the classes.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.csv
 
-from flowerray import catalog, shards, storage, stores
+from flowerray import catalog, names, shards, stores, tables, uris
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.extract import extract_listed
+from flowerray.progress import say
 from flowerray.settings import ExtractSettings, TrainSettings
 from flowerray.shards import Output
+from flowerray.storage import Folder
+from flowerray.tables import LIKELY, Columns
 
 Corrections = dict[str, str | None]  # uri: label, None for none of the classes
 
+ADDED = "added_features"  # in a classifier: of photographs that only its corrections name
 
-def read(path: str, key: str = "uri") -> Corrections:
-    """The labels in the CSV at `path` by its column `key`; of several for one the last holds. A
-    relative uri counts from the CSV's directory, as in a list of photographs.
+
+def read(path: str, columns: Columns = LIKELY) -> Corrections:
+    """The labels in the table at `path` by uri; of several for one the last holds. A relative uri
+    counts from the table's directory, as in a list of photographs.
+
+    Of the findings that `flowerray check --out` writes the suggested labels are taken.
 
     Raises:
         FlowerrayError: there is no such file, or it has other columns.
     """
-    texts = pa.csv.ConvertOptions(column_types={key: pa.string(), "label": pa.string()})
-    lines = pa.csv.ParseOptions(newlines_in_values=True)
-    try:
-        uri = storage.located(path)
-        data = stores.store_at(uri).open(uri)
-        table = pa.csv.read_csv(data, parse_options=lines, convert_options=texts)
-        rows = list(zip(table[key].to_pylist(), table["label"].to_pylist(), strict=True))
-    except OSError as error:
-        reason = error.strerror or error
-        raise FlowerrayError(
-            f"can't read {path}: {reason}; it should be a CSV with columns {key} and label"
-        ) from None
-    except (KeyError, pa.ArrowInvalid) as error:
-        raise FlowerrayError(f"{path} is no CSV with columns {key} and label: {error}") from None
-    if key == "uri":
-        at = path if stores.is_remote(path) else os.path.abspath(stores.expanded(path))
-        rows = [(catalog.absolute(uri, os.path.dirname(at)), label) for uri, label in rows]
-    return {name: label or None for name, label in rows}
+    at = path if stores.is_remote(path) else os.path.abspath(stores.expanded(path))
+    found: Corrections = {}
+    for cells, label, place in _rows(at, columns, "uri"):
+        found[uris.of_cell(cells, os.path.dirname(at), place)] = label
+    return found
 
 
-def with_new_photographs(
-    output: Output, corrections: Corrections, settings: TrainSettings
-) -> Output:
-    """`output` with the features of corrected photographs that it lacks, to train on.
+def read_truth(path: str, columns: Columns = LIKELY) -> Corrections:
+    """As `read`, by a column file (or path, uri and the like), the end of a photograph's path, as
+    ``flowerray.uris.key`` has it."""
+    at = path if stores.is_remote(path) else os.path.abspath(stores.expanded(path))
+    found: Corrections = {}
+    for cell, label, _ in _rows(at, columns, "file"):
+        written = os.fsdecode(cell)
+        if uris.is_file_uri(written):
+            written = os.fsdecode(stores.local_path(written))
+        if not stores.is_remote(written):
+            written = written.replace("\\", "/").removeprefix("./")
+        found[uris.key(written)] = label
+    return found
+
+
+def _rows(path: str, columns: Columns, uri: str) -> Iterator[tuple[bytes | str, str | None, str]]:
+    """The uri, the label and the place in the file of each row."""
+    wanted = ("uri", "label", "check", "suggested_label")
+    suggested = others = 0
+    for rows in tables.read(path, columns, uri, wanted):
+        there = rows.schema.names
+        if "label" not in there:
+            raise FlowerrayError(
+                f"{path} has no label column: it should be a table with columns {uri} and label; "
+                "--label-column names another"
+            )
+        findings = {"check", "suggested_label"} <= set(there)
+        for row in rows.to_pylist():
+            place = tables.at(path, row["row"])
+            label = row["label"]
+            if findings:
+                if row["check"] != "mislabelled" or row["suggested_label"] is None:
+                    others += 1
+                    continue
+                suggested, label = suggested + 1, row["suggested_label"]
+            if row["uri"] is None:
+                raise FlowerrayError(f"{place} has no {uri}: fill it in or remove the row")
+            yield row["uri"], names.class_name(label), place
+    if suggested or others:
+        say(
+            f"{path} holds findings of `flowerray check`: the {suggested:,} suggested labels are "
+            f"taken, the {others:,} other findings are not"
+        )
+
+
+def matched(output: Output, corrections: Corrections, settings: TrainSettings) -> Corrections:
+    """`corrections` by the uris that `output` has, however they are spelled, and by their own for
+    photographs that it lacks.
 
     Raises:
-        FlowerrayError: a label that is no class of the features; as ``flowerray.extract``.
+        FlowerrayError: a label that is no class of the features, or photographs to learn from that
+            are neither in the features nor to be read.
     """
     table = shards.read_table(output, ["uri", "label"])
-    there, classes = set(table["uri"].to_pylist()), set(table["label"].unique().to_pylist())
+    classes = set(map(names.class_name, table["label"].unique().to_pylist()))
     strange = sorted({name for name in corrections.values() if name is not None} - classes)
     if strange:
         raise FlowerrayError(
             f"{settings.corrections} names {strange[0]!r}, which is no class of {output.folder}: "
             f"take one of {', '.join(sorted(filter(None, classes)))}"
         )
+    there = table["uri"].to_pylist()
+    known, spelled = set(there), {uris.key(uri): uri for uri in there}
+    found = {
+        uri if uri in known else spelled.get(uris.key(uri), uri): label
+        for uri, label in corrections.items()
+    }
+    absent = [u for u, name in found.items() if name is not None and u not in known]
+    lost = [uri for uri in absent if not _is_there(uri)]
+    if lost:
+        raise FlowerrayError(
+            f"{settings.corrections} has {len(lost):,} photographs that are neither in "
+            f"{output.folder} nor to be read, such as {lost[0]}: correct their uris, or remove the "
+            "rows"
+        )
+    unknown = len([u for u, name in found.items() if name is None and u not in known])
+    if unknown == len(found):
+        raise FlowerrayError(
+            f"none of the {unknown:,} photographs of {settings.corrections} is in {output.folder}, "
+            f"such as {next(iter(found))}: correct their uris"
+        )
+    return found
+
+
+def with_features(
+    output: Output, corrections: Corrections, settings: TrainSettings
+) -> Output | None:
+    """Features, made as `output`'s are and kept in the classifier, of the photographs in
+    `corrections` that `output` lacks; None where it has all. `output` itself is only read.
+
+    Raises:
+        FlowerrayError: as ``flowerray.extract``.
+    """
+    there = set(shards.read_table(output, ["uri"])["uri"].to_pylist())
     new = {u: name for u, name in corrections.items() if name is not None and u not in there}
     if not new:
-        return output
+        return None
     spec = BaseSpec.from_dict(output.run["config"]["base_spec"])
     rows = {"uri": list(new), "label": list(new.values()), "split": ["train"] * len(new)}
     found = pa.table({**rows, "size": [None] * len(new)}).cast(catalog.FOUND)
+    out = Folder.at(settings.out).file(ADDED)
     extraction = ExtractSettings(
         images=str(settings.corrections),
-        out=str(output.folder),
+        out=out,
         base=spec.base,
-        layer=spec.layer,
-        preparation=spec.preparation,
-        pool=spec.pool,
         augment=output.run["config"].get("augment"),
         weights="random" if spec.weights == "random" else settings.weights,
         address=settings.address,
         endpoint_url=settings.endpoint_url,
         anonymous=settings.anonymous,
         allow_redirects=settings.allow_redirects,
-        append=True,
     )
-    extract_listed(extraction, found.to_batches())
-    return shards.read_output(str(output.folder), "features")
+    # Of an earlier training with other corrections nothing is of use.
+    stale = not _is_of(out, found, output)
+    done = extract_listed(replace(extraction, overwrite=stale), found.to_batches(), like=output)
+    if done.rejected:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in done.rejected.items())
+        say(
+            f"{settings.corrections}: of {len(new):,} photographs that are new, rejected: {reasons}"
+        )
+    return shards.read_output(out, "features")
+
+
+def _is_of(out: str, found: pa.Table, like: Output) -> bool:
+    """Whether `out` holds features of just the photographs `found`, made as those of `like`."""
+    try:
+        before = shards.read_output(out, "features")
+    except FlowerrayError:
+        return False
+    same = before.run["config"] == like.run["config"]
+    return same and before.manifest.fingerprint == catalog.fingerprint_of(found)
+
+
+def _is_there(uri: str) -> bool:
+    try:
+        with stores.source_at(uri).open(uri) as stream:
+            stream.read(1)
+    except (OSError, ValueError, FlowerrayError):
+        return False
+    return True

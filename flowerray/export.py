@@ -6,6 +6,7 @@ Every format is written shard by shard, so memory stays that of one shard for an
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import json
@@ -239,9 +240,15 @@ def fill_folders(tables: Iterable[pa.Table], root: Path, copy: bool) -> tuple[in
 
 
 def folder_name(label: str) -> str:
-    """`label` as a directory's name: what could lead out of its parent or hide it is
-    percent-encoded, so that two labels never share one."""
-    return re.sub(r"[%/\0]|^\.", lambda match: f"%{ord(match[0]):02X}", label) or "%"
+    """`label` as a directory's name: what could lead out of its parent, hide it or not be written
+    everywhere is percent-encoded, so that two labels never share one. One that is too long for a
+    file system is cut, and gets a hash of the whole."""
+    odd = r'[%/\\:*?"<>|\x00-\x1f]|^\.|[. ]$'
+    name = re.sub(odd, lambda match: f"%{ord(match[0]):02X}", label) or "%"
+    if len(os.fsencode(name)) <= LONGEST_NAME:
+        return name
+    cut = os.fsencode(name)[: LONGEST_NAME - 17].decode("utf-8", "ignore")
+    return f"{cut}%{hashlib.blake2b(label.encode(), digest_size=8).hexdigest()}"
 
 
 class _Unreadable(Exception):

@@ -19,7 +19,9 @@ from flowerray.engines import open_engine
 from flowerray.photographs import Rejected
 from flowerray.progress import say
 from flowerray.settings import ExtractSettings
+from flowerray.shards import Output
 from flowerray.storage import Folder
+from flowerray.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -50,35 +52,27 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
         return extract_listed(settings, catalog.photographs_to_extract(settings))
 
 
-def extract_listed(settings: ExtractSettings, found: Iterable[pa.RecordBatch]) -> ExtractSummary:
+def extract_listed(
+    settings: ExtractSettings, found: Iterable[pa.RecordBatch], like: Output | None = None
+) -> ExtractSummary:
     """As `extract`, of the photographs `found` (see ``flowerray.catalog.FOUND``) instead of those
-    behind ``settings.images``."""
+    behind ``settings.images``; by the very base of the features `like`, where they are given."""
     with shards.written(settings, "features") as folder:
-        return _extract_into(folder, settings, found)
+        return _extract_into(folder, settings, found, like)
 
 
 def _extract_into(
-    folder: Folder, settings: ExtractSettings, found: Iterable[pa.RecordBatch]
+    folder: Folder,
+    settings: ExtractSettings,
+    found: Iterable[pa.RecordBatch],
+    like: Output | None,
 ) -> ExtractSummary:
-    base = base_named(settings.base)
-    preparation = settings.preparation or base.preparation
     with cluster.reached(settings.address):
-        weights = pretrained.load(settings.base, settings.weights, say)
-        spec = BaseSpec(
-            base=settings.base,
-            layer=settings.layer,
-            input_size=base.input_size,
-            preparation=preparation,
-            resize=PREPARATIONS[preparation].resize,
-            precision=settings.precision,
-            engine=settings.engine,
-            weights="random" if settings.weights == "random" else "imagenet",
-            weights_sha256=weights.sha256,
-            pool=settings.pool,
-            colour=PREPARATIONS[preparation].colour,
-        )
-        recorded = shards.recorded_spec(folder, settings, "features")
-        spec = precision.settled(spec, recorded, settings.device)
+        if like is not None:
+            spec = BaseSpec.from_dict(like.run["config"]["base_spec"])
+            weights = pretrained.checked(spec, settings.weights, say)
+        else:
+            spec, weights = _spec_of(settings, folder)
         config: dict[str, Any] = {"base_spec": dataclasses.asdict(spec)}
         if settings.augment:
             config["augment"] = settings.augment
@@ -86,7 +80,7 @@ def _extract_into(
         to_do = output.to_do()
         with cluster.connection(settings.address) if to_do else nullcontext():
             output, spec, model = precision.with_model(
-                output, spec, weights, settings.limits, output.folder
+                output, spec, weights, settings.limits, (like or output).folder
             )
             work = FeatureWork(spec, settings.augment == "mirror")
             timing, counts = inference.run(output, work, model, settings, "extract")
@@ -99,6 +93,27 @@ def _extract_into(
         rejected,
         **dataclasses.asdict(timing),
     )
+
+
+def _spec_of(settings: ExtractSettings, folder: Folder) -> tuple[BaseSpec, Weights]:
+    base = base_named(settings.base)
+    preparation = settings.preparation or base.preparation
+    weights = pretrained.load(settings.base, settings.weights, say)
+    spec = BaseSpec(
+        base=settings.base,
+        layer=settings.layer,
+        input_size=base.input_size,
+        preparation=preparation,
+        resize=PREPARATIONS[preparation].resize,
+        precision=settings.precision,
+        engine=settings.engine,
+        weights="random" if settings.weights == "random" else "imagenet",
+        weights_sha256=weights.sha256,
+        pool=settings.pool,
+        colour=PREPARATIONS[preparation].colour,
+    )
+    recorded = shards.recorded_spec(folder, settings, "features")
+    return precision.settled(spec, recorded, settings.device), weights
 
 
 class FeatureWork:

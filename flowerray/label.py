@@ -102,7 +102,7 @@ def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
             **dataclasses.asdict(accept),
         }
         weights = pretrained.checked(trained.base_spec, settings.weights, say)
-        found = catalog.photographs_to_label(settings.images)
+        found = catalog.photographs_to_label(settings.images, settings.columns)
         output = shards.open_output(folder, settings, "labels", config, found)
         to_do = bool(output.to_do())
         with cluster.connection(settings.address) if to_do else nullcontext():

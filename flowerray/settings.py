@@ -21,6 +21,7 @@ from flowerray.errors import UsageError
 if TYPE_CHECKING:
     from flowerray.photographs import Limits
     from flowerray.stores import Access
+    from flowerray.tables import Columns
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
 EXPORT_FORMATS = ("csv", "jsonl", "labelstudio", "fiftyone", "folders")
@@ -36,6 +37,7 @@ CHECKS = {
     "mislabelled": "are probably of another class, most suspicious first",
     "imbalance": "has far more photographs than another class",
     "few_photographs": "have few photographs",
+    "similar_names": "are called as another class, but for case or spaces",
     "small": "have fewer pixels a side than the base takes",
     "extreme_aspect": "are far longer one way than the other",
 }
@@ -220,6 +222,42 @@ class PhotographSettings(StorageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UriColumnSettings(Settings):
+    """Which column of a table names the photographs."""
+
+    uri_column: str | None = option(
+        "the table's column of photographs [uri, or the likeliest, which is said]",
+        None,
+        metavar="NAME",
+    )
+
+    @property
+    def columns(self) -> Columns:
+        """As ``flowerray.tables`` takes it."""
+        from flowerray.tables import Columns
+
+        return Columns(self.uri_column)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnSettings(UriColumnSettings):
+    """Which columns of a table name the photographs and their classes."""
+
+    label_column: str | None = option(
+        "the table's column of classes [label, or the likeliest, which is said]",
+        None,
+        metavar="NAME",
+    )
+
+    @property
+    def columns(self) -> Columns:
+        """As ``flowerray.tables`` takes them."""
+        from flowerray.tables import Columns
+
+        return Columns(self.uri_column, self.label_column)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterSettings(Settings):
     """Where a job runs."""
 
@@ -294,7 +332,7 @@ class InferenceSettings(PlanSettings, PhotographSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractSettings(InferenceSettings):
+class ExtractSettings(InferenceSettings, ColumnSettings):
     """Settings of :func:`flowerray.extract`."""
 
     images: str = option(
@@ -345,7 +383,7 @@ class ExtractSettings(InferenceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(ClusterSettings, StorageSettings):
+class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.train`."""
 
     features: str = option("directory that `flowerray extract` wrote", positional=True, path=True)
@@ -372,8 +410,9 @@ class TrainSettings(ClusterSettings, StorageSettings):
         choices=("balanced",),
     )
     corrections: str | None = option(
-        "CSV with columns uri and label, as a report exports it; photographs that the features "
-        "lack are added to them, an empty label leaves a photograph out",
+        "table with columns uri and label, as a report exports it, or findings of `flowerray "
+        "check`; photographs that the features lack are trained on too, an empty label leaves a "
+        "photograph out",
         None,
         metavar="CSV",
         path=True,
@@ -403,7 +442,7 @@ class TrainSettings(ClusterSettings, StorageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSettings(InferenceSettings):
+class LabelSettings(InferenceSettings, UriColumnSettings):
     """Settings of :func:`flowerray.label`."""
 
     images: str = option(
@@ -485,12 +524,13 @@ class RunSettings(ClusterSettings, StorageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(StorageSettings):
+class EvaluateSettings(StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.evaluate`."""
 
     labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
     truth: str = option(
-        "CSV with columns file and label, or `folders`: each photograph's folder is its label",
+        "table with columns file (or uri, path) and label, or `folders`: each photograph's folder "
+        "is its label",
         metavar="CSV",
         path=True,
     )
@@ -504,7 +544,7 @@ class VerifySettings(StorageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckSettings(PhotographSettings):
+class CheckSettings(PhotographSettings, ColumnSettings):
     """Settings of :func:`flowerray.check`."""
 
     source: str = option(
@@ -611,7 +651,7 @@ class ExportSettings(StorageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineSettings(PhotographSettings):
+class BaselineSettings(PhotographSettings, UriColumnSettings):
     """Settings of :func:`flowerray.baseline`."""
 
     images: str = option(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,13 @@ def train(settings: TrainSettings) -> TrainSummary:
     out = Folder.at(settings.out)
     settings = replace(settings, out=str(out))  # the trainer's directory may be another
     output = shards.read_output(settings.features, "features")
-    corrected = corrections.read(settings.corrections) if settings.corrections else {}
-    if corrected:
-        output = corrections.with_new_photographs(output, corrected, settings)
+    corrected: corrections.Corrections = {}
     chosen = ("recipe", "epochs", "patience", "class_weights", "seed")
     output.check_whole()
-    rejected = _rejected(output)
+    if settings.corrections:
+        read = corrections.read(settings.corrections, settings.columns)
+        corrected = corrections.matched(output, read, settings) if read else {}
+    rejected = _surveyed(output, corrected)
     config = {
         "features": [
             output.manifest.fingerprint,
@@ -115,6 +117,7 @@ def _train_into(
     anew = settings.overwrite and out.exists("classifier.json")
     if not anew and _is_done(out, config):  # by another that ended meanwhile
         return summary_of(str(out))
+    added = corrections.with_features(output, corrected, settings) if corrected else None
     weights = None
     if settings.recipe == "finetune":
         check_layers_left(BaseSpec.from_dict(spec))
@@ -131,7 +134,9 @@ def _train_into(
         resources = cluster.trainer_resources()
         cluster.say_if_full("train", *resources.values())
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
-        messages: Any = fit.remote(out, output, settings, config, corrected, weights, resources)
+        messages: Any = fit.remote(
+            out, output, added, settings, config, corrected, weights, resources
+        )
         try:
             for reference in messages:
                 message = ray.get(reference)
@@ -165,6 +170,7 @@ def summary_of(directory: str) -> TrainSummary:
 def fit_and_save(
     out: HeldFolder,
     output: Output,
+    added: Output | None,
     settings: TrainSettings,
     config: dict[str, Any],
     corrected: dict[str, str | None],
@@ -176,7 +182,7 @@ def fit_and_save(
     cluster.set_up_worker(settings.access)
     keras = import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
-        loaded = _load(output, corrected, Path(directory))
+        loaded = _load([output, *([added] if added else [])], corrected, Path(directory))
         loaded = replace(loaded, data=heads.with_copies(loaded.data))
         data = loaded.data
         if settings.class_weights == "balanced":
@@ -193,6 +199,8 @@ def fit_and_save(
             out.remove("classifier.json")
             out.remove_files(".", classifier.FILES)
             out.remove(CHECKPOINT)
+            if added is None:
+                out.remove(corrections.ADDED)
         checkpoint = _Checkpoint(out, fingerprint_of(config))
         started, history, before = time.perf_counter(), *checkpoint.load()
         if before is not None:
@@ -241,10 +249,28 @@ def _told_of_copies(loaded: _Loaded, left_out: dict[str, int]) -> Iterator[str]:
             )
 
 
-def _rejected(output: Output) -> list[int]:
-    """The image_id of each photograph without features; later it may have some."""
-    tables = shards.iter_shards(output, ["image_id", "error"])
-    return [i for t in tables for i in t.filter(pc.is_valid(t["error"]))["image_id"].to_pylist()]
+def _surveyed(output: Output, corrected: corrections.Corrections) -> list[int]:
+    """The image_id of each photograph without features; later it may have some.
+
+    Raises:
+        FlowerrayError: the classes can't be trained on and validated, by the features and by what
+            they are `corrected` to.
+    """
+    columns = ["image_id", "uri", "label", "split", "error", "error_detail"]
+    table = shards.read_table(output, columns if corrected else [c for c in columns if c != "uri"])
+    if corrected:
+        uris, labels = _columns(table, "uri", "label")
+        there = set(uris)
+        new = [n for u, n in corrected.items() if n is not None and u not in there]
+        labels = [corrected.get(u, n) for u, n in zip(uris, labels, strict=True)]
+        table = table.drop_columns(["uri", "label"]).append_column(
+            "label", pa.array(labels, pa.string())
+        )
+        added = pa.table({"label": new, "split": ["train"] * len(new)})
+        table = pa.concat_tables([table, added], promote_options="permissive")
+    _check_classes(output, table)
+    rejected = table.filter(pc.is_valid(table["error"]))
+    return rejected["image_id"].to_pylist()
 
 
 def _is_over(history: list[dict[str, float]], patience: int | None) -> bool:
@@ -386,9 +412,10 @@ class _Loaded:
     base_spec: BaseSpec
 
 
-def _load(output: Output, corrected: dict[str, str | None], directory: Path) -> _Loaded:
+def _load(outputs: list[Output], corrected: dict[str, str | None], directory: Path) -> _Loaded:
     """Stream the shards into one array on disk, so that features may be larger than memory."""
-    labels = shards.read_table(output, ["label", "split", "error", "uri"])
+    columns = ["label", "split", "error", "uri"]
+    labels = pa.concat_tables(shards.read_table(output, columns) for output in outputs)
     names = [corrected.get(u, n) for u, n in zip(*_columns(labels, "uri", "label"), strict=True)]
     labels = labels.set_column(0, "label", pa.array(names, pa.string()))
     usable = pc.and_(pc.is_null(labels["error"]), pc.is_valid(labels["label"]))
@@ -396,16 +423,15 @@ def _load(output: Output, corrected: dict[str, str | None], directory: Path) -> 
     classes = sorted(labels["label"].unique().to_pylist())
     split = labels["split"].to_numpy(zero_copy_only=False)
     indices = pc.index_in(labels["label"], pa.array(classes)).to_numpy()
-    _check_classes(output, classes, indices, split)
 
     spec, shape, filled, read = None, None, 0, 0
     features: dict[str, np.memmap] = {}
-    for table in shards.iter_shards(output):
+    for table in chain.from_iterable(map(shards.iter_shards, outputs)):
         about = json.loads(table.schema.metadata[b"flowerray"])
         found = BaseSpec.from_dict(about["config"]["base_spec"])
         if spec is not None and found != spec:
             raise FlowerrayError(
-                f"{output.folder} mixes features of two makes ({spec.differences(found)} in "
+                f"{outputs[0].folder} mixes features of two makes ({spec.differences(found)} in "
                 f"shards/{Shard(table['image_id'][0].as_py(), len(table)).name}): extract again "
                 "into an empty directory"
             )
@@ -453,21 +479,51 @@ def _rows(features: np.ndarray, chosen: np.ndarray, file: Path) -> np.ndarray:
     return copied
 
 
-def _check_classes(
-    output: Output, classes: list[str], indices: np.ndarray, split: np.ndarray
-) -> None:
+def _check_classes(output: Output, photographs: pa.Table) -> None:
+    """Refuse `photographs` (label, split, error, error_detail) of which a class has none to train
+    on or to validate."""
     where = output.folder
+    labelled = photographs.filter(pc.is_valid(photographs["label"]))
+    classes = sorted(labelled["label"].unique().to_pylist())
     if not classes:
-        raise FlowerrayError(f"{where} has no labelled photographs: extract a folder of classes")
+        raise FlowerrayError(
+            f"{where} has no labelled photographs: extract a folder of classes, or a table with "
+            "columns uri and label"
+        )
     if len(classes) == 1:
         raise FlowerrayError(f"{where} has only one class, {classes[0]!r}: two are needed")
-    for part, purpose in (("train", "train on"), ("valid", "validate")):
-        counts = np.bincount(indices[split == part], minlength=len(classes))
-        if not counts.all():
-            name = classes[int(counts.argmin())]
+    usable = labelled.filter(pc.is_null(labelled["error"]))
+    all_of, there = shards.counted(labelled["label"]), shards.counted(usable["label"])
+    for name in classes:
+        if name not in there:
+            bad = labelled.filter(pc.equal(labelled["label"], name))
             raise FlowerrayError(
-                f"class {name!r} of {where} has no readable photographs to {purpose}: add some"
+                f"class {name!r} of {where}: all {all_of[name]:,} photographs rejected, "
+                f"{_reasons(bad)}: convert or replace them, or remove the class, and extract again"
             )
+    for part, purpose in (("train", "train on"), ("valid", "validate")):
+        counts = shards.counted(usable.filter(pc.equal(usable["split"], part))["label"])
+        for name in classes:
+            if name in counts:
+                continue
+            bad = labelled.filter(
+                pc.and_(pc.equal(labelled["label"], name), pc.equal(labelled["split"], part))
+            )
+            why = f" ({len(bad):,} rejected, {_reasons(bad)})" if len(bad) else ""
+            raise FlowerrayError(
+                f"class {name!r} of {where} has no readable photographs to {purpose}{why}: add some"
+            )
+
+
+def _reasons(rejected: pa.Table) -> str:
+    """Why photographs are `rejected`: how many for each reason, with what is said of the first."""
+    counts = shards.counted(rejected["error"])
+    said = []
+    for reason in sorted(counts, key=lambda reason: -counts[reason]):
+        details = rejected.filter(pc.equal(rejected["error"], reason))["error_detail"]
+        detail = details.drop_null().slice(0, 1).to_pylist()
+        said.append(f"{counts[reason]:,} {reason}" + "".join(f" ({one})" for one in detail))
+    return ", ".join(said)
 
 
 def _is_done(out: Folder, config: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from flowerray.errors import FlowerrayError, UsageError
 from flowerray.settings import ExtractSettings
 from flowerray.storage import Folder
 from flowerray.stores import local_path
+from flowerray.tables import Columns
 
 
 def tree(root, **counts):
@@ -83,7 +84,8 @@ def test_a_flat_pile_has_neither_label_nor_split(tmp_path):
         ({"rose": 3}, "only one class"),
         ({"rose": 3, "tulip": 0}, "'tulip' has no photographs"),
         ({"rose": 3, "tulip": 1}, "'tulip' has 1 photograph and none of them to valid"),
-        ({"train__rose": 2, "train__tulip": 2}, "not both train/ and valid/"),
+        ({"valid__rose": 2, "valid__tulip": 2}, "valid/ but no train/"),
+        ({"train": 2, "test": 2}, "no folder a class in them"),
         ({"train__rose": 2, "train__tulip": 2, "valid__rose": 1}, "'tulip'.*none of them to valid"),
         ({}, "no photographs found"),
     ],
@@ -137,7 +139,7 @@ def test_a_table_of_anothers_making(tmp_path):
     """Labels that other tools take for nothing, captions of several lines, numbers that end."""
     rows = ["uri,label,caption,number", 'a.jpg,NA,"two\nlines",1', "b.jpg,null,,", "c.jpg,,x,17a"]
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n" + "d.jpg,nan,x,1\n" * 200_000)
-    batches = catalog.photographs_to_label(str(tmp_path / "table.csv"))
+    batches = catalog.photographs_named(str(tmp_path / "table.csv"), Columns())
     found = pa.Table.from_batches(batches, catalog.FOUND)
     assert found["label"].to_pylist()[:4] == ["NA", "null", None, "nan"]
     assert len(found) == 200_003 and found["uri"][0].as_py() == str(tmp_path / "a.jpg")
@@ -147,7 +149,7 @@ def test_a_table_of_anothers_making(tmp_path):
         '\n"uri","label"\na.jpg,rose\n',
     ):
         (tmp_path / "odd.csv").write_text(text, newline="")
-        (batch,) = catalog.photographs_to_label(str(tmp_path / "odd.csv"))
+        (batch,) = catalog.photographs_named(str(tmp_path / "odd.csv"), Columns())
         assert batch["label"].to_pylist() == ["rose"]
     pq.write_table(pa.table({"uri": [b"a.jpg"], "bytes": [b"x"]}), tmp_path / "table.parquet")
     (batch,) = catalog.photographs_to_label(str(tmp_path / "table.parquet"))
@@ -194,8 +196,7 @@ def test_results_are_not_written_among_the_photographs(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("table.csv", "path,label\na,b\n", "no uri column"),
-        ("table.csv", "uri,split\na.jpg,test\n", "split 'test'"),
+        ("table.csv", "name,label\na,b\n", "no uri column: name the one of name, label"),
         ("table.csv", "", "is empty"),
         ("table.parquet", "not parquet", "can't read"),
         ("photo.jpg", "x", "is a file"),

@@ -248,16 +248,20 @@ def test_corrections_relabel_leave_out_and_add(sample, fast, tmp_path):
     assert trained[1] not in truth
     train(settings)  # again: it is done, and nothing is added twice
     uris = read_table(read_output(features, "features"), ["uri"])["uri"].to_pylist()
-    assert len(uris) == len(set(uris)) and new in uris
+    assert new not in uris  # the features that were given are only read
+    added = read_output(str(tmp_path / "after" / "added_features"), "features")
+    assert read_table(added, ["uri"])["uri"].to_pylist() == [new]
     for content, message in (
-        ("file,label\na,b\n", "columns uri and label"),
+        ("uri,name\na,b\n", "columns uri and label"),
         ("uri,label\na,weed\n", "'weed', which is no class"),
+        (f"uri,label\na,rose\n{trained[0]},rose\n", "has 1 photographs that are neither in"),
+        ("uri,label\na,\n", "none of the 1 photographs of"),
     ):
         file.write_text(content)
         with pytest.raises(FlowerrayError, match=message):
             train(settings)
     file.unlink()
-    with pytest.raises(FlowerrayError, match="columns uri and label"):
+    with pytest.raises(FlowerrayError, match="no table at"):
         train(settings)
 
 

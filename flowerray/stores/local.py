@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -18,10 +19,14 @@ import pyarrow as pa
 
 from flowerray.stores.limit import read_at_most
 
+FILE = re.compile(r"file:(//(localhost(?=/))?)?(?=/)|file://", re.IGNORECASE)
+
 
 def local_path(uri: str) -> str | bytes:
-    """The path behind a local `uri`; ``file://`` percent-encodes names that are no UTF-8."""
-    return unquote_to_bytes(uri.removeprefix("file://")) if uri.startswith("file://") else uri
+    """The path behind a local `uri`; ``file:`` percent-encodes names that are no UTF-8, and may be
+    followed by ``//`` and by ``localhost``."""
+    scheme = FILE.match(uri)
+    return unquote_to_bytes(uri[scheme.end() :]) if scheme else uri
 
 
 def expanded(path: str) -> str:
