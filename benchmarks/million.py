@@ -17,6 +17,8 @@ import numpy as np
 from measure import machine, watch
 from PIL import Image
 
+from flowerray.sample import draw_sample
+
 FILES_A_DIRECTORY = 1000
 
 
@@ -29,6 +31,9 @@ def main() -> None:
     if not pile.exists():
         link_pile(pile, chosen.photographs)
     extract = ("extract", pile, "--out", out, "--base", "thumbnail")
+    classifier, labels = trained(chosen.work), chosen.work / "labels"
+    label = ("label", pile, "--classifier", classifier, "--out", labels, "--format", "csv")
+    label += ("--min-confidence", "0.5")
     print(f"{machine()}, {datetime.date.today()}, {chosen.photographs:,} photographs.\n")
     print("| what | seconds | driver's memory at its most, MB |")
     print("|---|---|---|")
@@ -37,15 +42,29 @@ def main() -> None:
         ("extract, from command to end", extract),
         ("the same command again", extract),
         ("verify", ("verify", out)),
+        ("label, with a review queue and all labels as CSV", label),
+        ("the same command again", label),
     ):
         done = watch(*command)
         print(f"| {what} | {done.seconds:.0f} | {done.driver_megabytes:.0f} |", flush=True)
-        actors = done.actors_megabytes or actors
+        actors = actors or done.actors_megabytes
     print(f"\nAn actor's memory, MB, at each tenth of the way: {', '.join(tenths(actors))}.")
 
 
 def tenths(samples: list[float]) -> list[str]:
     return [f"{samples[len(samples) * i // 10]:.0f}" for i in range(1, 10)]
+
+
+def trained(work: Path) -> Path:
+    """A classifier of drawn flowers, on thumbnails."""
+    if not (work / "classifier").exists():
+        sample = draw_sample(work / "sample", per_class=10)
+        for command in (
+            ("extract", sample.labelled, "--out", work / "few", "--base", "thumbnail"),
+            ("train", work / "few", "--out", work / "classifier"),
+        ):
+            watch(*command)
+    return work / "classifier"
 
 
 def link_pile(pile: Path, photographs: int) -> None:

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from flowerray import catalog, names, shards, stores, tables, uris
+from flowerray import catalog, names, photographs, shards, stores, tables, uris
 from flowerray.bases import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.extract import extract_listed
+from flowerray.photographs import Limits, Rejected
 from flowerray.progress import say
 from flowerray.settings import ExtractSettings, TrainSettings
 from flowerray.shards import Output
@@ -177,8 +178,7 @@ def _is_of(out: str, found: pa.Table, like: Output) -> bool:
 
 def _is_there(uri: str) -> bool:
     try:
-        with stores.source_at(uri).open(uri) as stream:
-            stream.read(1)
-    except (OSError, ValueError, FlowerrayError):
+        photographs.read(uri, None, Limits())
+    except Rejected:
         return False
     return True
