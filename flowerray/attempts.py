@@ -9,6 +9,7 @@ WORKER.fault         what its process could tell as it died (Python's faulthandl
 from __future__ import annotations
 
 import faulthandler
+import signal
 import sys
 import uuid
 from contextlib import suppress
@@ -53,6 +54,9 @@ class Attempts:
             with suppress(OSError):
                 file = self.folder.file(f"{ATTEMPTS}/{self.worker}.fault")
                 self.fault = open(file, "w")  # noqa: SIM115 - open as long as the process lives
+        # Ray's own handlers would look up the name of each native call for minutes.
+        for fatal in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL):
+            signal.signal(fatal, signal.SIG_DFL)
         faulthandler.enable(self.fault, all_threads=False)
 
     def ready(self) -> None:

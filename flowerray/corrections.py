@@ -27,9 +27,10 @@ Corrections = dict[str, str | None]  # uri: label, None for none of the classes
 ADDED = "added_features"  # in a classifier: of photographs that only its corrections name
 
 
-def read(path: str, columns: Columns = LIKELY) -> Corrections:
+def read(path: str, key: str = "uri", columns: Columns = LIKELY) -> Corrections:
     """The labels in the table at `path` by uri; of several for one the last holds. A relative uri
-    counts from the table's directory, as in a list of photographs.
+    counts from the table's directory, as in a list of photographs. With the key "file", of a truth,
+    they are by the end of a photograph's path, as ``flowerray.uris.key`` has it.
 
     Of the findings that `flowerray check --out` writes the suggested labels are taken.
 
@@ -38,24 +39,20 @@ def read(path: str, columns: Columns = LIKELY) -> Corrections:
     """
     at = path if stores.is_remote(path) else os.path.abspath(stores.expanded(path))
     found: Corrections = {}
-    for cells, label, place in _rows(at, columns, "uri"):
-        found[uris.of_cell(cells, os.path.dirname(at), place)] = label
+    for cell, label, place in _rows(at, columns, key):
+        if key == "file":
+            found[_end_of_path(os.fsdecode(cell))] = label
+        else:
+            found[uris.of_cell(cell, os.path.dirname(at), place)] = label
     return found
 
 
-def read_truth(path: str, columns: Columns = LIKELY) -> Corrections:
-    """As `read`, by a column file (or path, uri and the like), the end of a photograph's path, as
-    ``flowerray.uris.key`` has it."""
-    at = path if stores.is_remote(path) else os.path.abspath(stores.expanded(path))
-    found: Corrections = {}
-    for cell, label, _ in _rows(at, columns, "file"):
-        written = os.fsdecode(cell)
-        if uris.is_file_uri(written):
-            written = os.fsdecode(stores.local_path(written))
-        if not stores.is_remote(written):
-            written = written.replace("\\", "/").removeprefix("./")
-        found[uris.key(written)] = label
-    return found
+def _end_of_path(written: str) -> str:
+    if uris.is_file_uri(written):
+        written = os.fsdecode(stores.local_path(written))
+    if not stores.is_remote(written):
+        written = written.replace("\\", "/").removeprefix("./")
+    return uris.key(written)
 
 
 def _rows(path: str, columns: Columns, uri: str) -> Iterator[tuple[bytes | str, str | None, str]]:

@@ -53,7 +53,7 @@ def evaluate(labels: str, truth: str, columns: Columns = LIKELY) -> dict[str, An
 
 
 def _truth_of(paths: list[str], path: str, columns: Columns) -> list[str | None]:
-    truth = corrections.read_truth(path, columns)
+    truth = corrections.read(path, "file", columns)
     depths = sorted({file.count("/") for file in truth}, reverse=True)  # the most of a path counts
     found: list[str | None] = []
     for uri in paths:

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,11 +24,12 @@ from xml.sax.saxutils import quoteattr
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import lease, photographs, shards, stores
+from flowerray import lease, shards, stores
 from flowerray.bases import fingerprint_of
-from flowerray.errors import FlowerrayError
+from flowerray.deadline import Overdue, within
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.lease import SCRATCH, HeldFolder
-from flowerray.photographs import Limits, Rejected
+from flowerray.photographs import Limits
 from flowerray.progress import Progress, say
 from flowerray.settings import ExportSettings
 from flowerray.shards import Output
@@ -270,9 +270,12 @@ def _link(uri: str, path: Path) -> None:
 
 def _copy(uri: str, path: Path) -> None:
     try:
-        data = photographs.read(uri, None, Limits(max_bytes=sys.maxsize - 1))
-    except Rejected as why:
-        raise _Unreadable(why.detail) from None
+        data = within(Limits().read_seconds, stores.source_at(uri).read, uri)
+    except Overdue:
+        raise _Unreadable("its storage does not answer") from None
+    except (OSError, ValueError, UsageError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise _Unreadable(reason) from None
     with open(path, "xb") as target:
         target.write(data)
 

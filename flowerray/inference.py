@@ -29,6 +29,7 @@ from flowerray.attempts import TOGETHER, Attempts, forgive
 from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
 from flowerray.cluster import Plan
+from flowerray.errors import FlowerrayError
 from flowerray.isolated import IsolatedReader
 from flowerray.metrics import ActorMetrics, RunMetrics
 from flowerray.photographs import Rejected
@@ -235,6 +236,22 @@ class ShardActor:
         settings: InferenceSettings,
         what: str,
     ) -> None:
+        # Of an error that a constructor raises Ray brings the text alone: the first task raises it.
+        self.unusable: FlowerrayError | None = None
+        try:
+            self._load(output, work, model, plan, settings, what)
+        except FlowerrayError as error:
+            self.unusable = error
+
+    def _load(
+        self,
+        output: Output,
+        work: Work,
+        model: Any,
+        plan: Plan,
+        settings: InferenceSettings,
+        what: str,
+    ) -> None:
         import ray
 
         cluster.set_up_worker(settings.access)
@@ -259,6 +276,8 @@ class ShardActor:
         self.ready = time.time()
 
     def __call__(self, task: dict[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
+        if self.unusable is not None:
+            raise self.unusable
         first_rows, rows = task["first_rows"][0], task["rows"][0]
         asked = [Shard(int(f), int(r)) for f, r in zip(first_rows, rows, strict=True)]
         marks = self.attempts.names()

@@ -48,7 +48,7 @@ def run(settings: RunSettings) -> RunSummary:
     # What the last steps take is looked at before the first.
     next(catalog.photographs_to_label(settings.pile))
     if settings.truth not in (None, "folders"):
-        corrections.read_truth(settings.truth)
+        corrections.read(settings.truth, "file")
     with cluster.connection(settings.address):
         extracted = extract(
             ExtractSettings(

@@ -83,7 +83,7 @@ def train(settings: TrainSettings) -> TrainSummary:
     chosen = ("recipe", "epochs", "patience", "class_weights", "seed")
     output.check_whole()
     if settings.corrections:
-        read = corrections.read(settings.corrections, settings.columns)
+        read = corrections.read(settings.corrections, columns=settings.columns)
         corrected = corrections.matched(output, read, settings) if read else {}
     rejected = _surveyed(output, corrected)
     config = {

@@ -21,6 +21,7 @@ from conftest import REPOSITORY
 from PIL import Image
 
 import flowerray
+from flowerray.attempts import Attempts
 from flowerray.baseline import baseline
 from flowerray.check import check
 from flowerray.classifier import load
@@ -149,6 +150,7 @@ def test_retry_rejected_tries_those_alone(labelled, pile, tmp_path):
     assert verify(str(out)).whole
     # An actor that takes over from one that died may find a shard mended already.
     actor, output = ShardActor.__new__(ShardActor), read_output(str(out), "labels")
+    actor.attempts = Attempts(output.folder)
     actor.output = replace(output, retry=frozenset(s.name for s in output.manifest.shards()))
     for shard in output.manifest.shards():
         errors = [row for row in after[shard.first_row :][: shard.rows] if row["error"]]
@@ -432,7 +434,15 @@ def small_disk(tmp_path):
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    when_free("umount", str(disk))
+
+
+def when_free(*command):
+    """Run what the system refuses as long as an actor that ends has a file open there."""
+    deadline = time.monotonic() + 60
+    while subprocess.run(command, capture_output=True).returncode:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_a_full_disk_is_one_line_and_nothing_is_lost(small_disk, sample, command, on_local_ray):
@@ -456,7 +466,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(small_disk, sample, command
     filler.unlink()
     assert command(*arguments, **on_local_ray).returncode == 0
     assert verify(str(out)).whole
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    when_free("mount", "-o", "remount,ro", str(small_disk))
     other = ("extract", sample.labelled, "--out", small_disk / "other", "--base", "thumbnail")
     done = command(*other, **on_local_ray)
     assert done.returncode == 1 and "Read-only file system" in done.stderr.splitlines()[-1]

@@ -201,7 +201,7 @@ def test_a_list_names_files_that_are_no_utf8(tmp_path):
 
 def test_truths_and_corrections_are_read_alike(here):
     (here / "t.csv").write_text("sep=;\nFile;Class\n\\photos\\rose\\0.jpg;rose \nb.jpg; \n")
-    assert corrections.read_truth(str(here / "t.csv")) == {
+    assert corrections.read(str(here / "t.csv"), "file") == {
         "/photos/rose/0.jpg": "rose",
         "b.jpg": None,
     }
