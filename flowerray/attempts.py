@@ -54,7 +54,9 @@ class Attempts:
             with suppress(OSError):
                 file = self.folder.file(f"{ATTEMPTS}/{self.worker}.fault")
                 self.fault = open(file, "w")  # noqa: SIM115 - open as long as the process lives
-        # Ray's own handlers would look up the name of each native call for minutes.
+        # Ray's own handlers would look up the name of each native call for minutes. It has enabled
+        # Python's too, which are installed anew only if they were disabled.
+        faulthandler.disable()
         for fatal in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL):
             signal.signal(fatal, signal.SIG_DFL)
         faulthandler.enable(self.fault, all_threads=False)
