@@ -147,7 +147,7 @@ import sys
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name == "flowerray.engines" and "default_worker" in sys.argv[0]:
+        if name == "openvino._pyopenvino" and "default_worker" in sys.argv[0]:
             import os
             os.abort()
 
