@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import resource
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from measure import machine
+from measure import machine, peak_megabytes
 
 from flowerray import catalog, listings
 from flowerray.catalog import Manifest
@@ -54,7 +53,7 @@ def measured(folder: Folder, rows: int) -> str:
         retired, _ = found.retired()
         assert not len(retired) and sum(len(batch) for batch in found.new()) == NEW
     seconds = time.perf_counter() - started
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    megabytes = peak_megabytes("self")
     return f"| {rows:,} | {seconds:.1f} | {megabytes:.0f} |"
 
 

@@ -41,9 +41,9 @@ def main(images: str, out: str, commanded: str) -> None:
     marks = [float(commanded), time.time()]
     connect = cluster._connect
 
-    def timed_connect(address: str | None) -> None:
+    def timed_connect(*settings: str | None) -> None:
         marks.append(time.time())
-        connect(address)
+        connect(*settings)
         marks.append(time.time())
 
     cluster._connect = timed_connect

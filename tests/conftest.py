@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from flowerray.sample import SampleSet, draw_sample
 
@@ -36,6 +37,10 @@ S3_CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "secret",
     "AWS_REGION": "us-east-1",
 }
+
+
+# Of a script that a test starts, in KiB. `getrusage` would count the memory of pytest, which forks.
+PEAK_MEMORY = "int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +75,54 @@ def fast(sample: SampleSet, local_ray: None, tmp_path_factory: pytest.TempPathFa
     extract(ExtractSettings(images=sample.labelled, out=here / "features", base="thumbnail"))
     train(TrainSettings(features=here / "features", out=here / "classifier"))
     return here
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server that takes 20 ms for an answer and refuses one request in twenty."""
+    pytest.importorskip("moto", reason="moto, the S3 server, is in flowerray[test]")
+    address = f"http://127.0.0.1:{free_port()}"
+    script = [sys.executable, REPOSITORY / "tests" / "s3_server.py", address.rpartition(":")[2]]
+    server = subprocess.Popen([*script, "--errors", "0.05", "--latency", "0.02"])
+    try:
+        deadline = time.monotonic() + 60
+        while troubles(address) is None:
+            assert time.monotonic() < deadline and server.poll() is None
+            time.sleep(0.1)
+        import boto3
+
+        key, secret, region = S3_CREDENTIALS.values()
+        client = boto3.client(
+            "s3",
+            endpoint_url=address,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            region_name=region,
+        )
+        client.create_bucket(Bucket="flowers")
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+
+
+def troubles(address: str) -> list[int] | None:
+    """Requests so far, and those of them that were refused; None while nothing answers."""
+    try:
+        answer = urllib3.request("GET", f"{address}/troubles", retries=False)
+    except urllib3.exceptions.HTTPError:
+        return None
+    return [int(n) for n in answer.data.split()[:2]]
+
+
+@pytest.fixture(scope="module")
+def s3(s3_server: str) -> Iterator[str]:
+    """That server's address, which is also where s3:// leads to. One server for all modules: a
+    process keeps the stores that it opened."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**S3_CREDENTIALS, "AWS_ENDPOINT_URL": s3_server}.items():
+            patch.setenv(name, value)
+        yield s3_server
 
 
 @pytest.fixture(scope="session")

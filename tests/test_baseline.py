@@ -23,6 +23,7 @@ from flowerray.baseline import _predicted, _spread, baseline
 from flowerray.cli import main
 from flowerray.errors import FlowerrayError
 from flowerray.settings import BaselineSettings
+from flowerray.tables import Columns
 
 NAMES = [f"name_of_class_{i}" for i in range(1000)]
 
@@ -113,19 +114,19 @@ def test_it_says_what_keras_says(weights_file, names_file, pile, tmp_path, capsy
 
 
 def test_a_few_of_many_are_from_everywhere(pile):
-    uris = _spread(str(pile), 4)
+    uris = _spread(str(pile), Columns(), 4)
     assert [uri[-12:] for uri in uris] == [
         "class0/0.png",
         "class0/3.png",
         "class1/6.png",
         "class1/9.png",
     ]
-    assert len(_spread(str(pile), 25)) == 10
+    assert len(_spread(str(pile), Columns(), 25)) == 10
 
 
 def test_a_photograph_above_the_limits_is_not_looked_at(pile):
     settings = BaselineSettings(images=str(pile), out="", max_megapixels=0.01)
-    rows = _predicted(None, _spread(settings.images, 4), NAMES, settings)
+    rows = _predicted(None, _spread(settings.images, settings.columns, 4), NAMES, settings)
     assert [row["error"] for row in rows] == ["too_large"] * 4
 
 

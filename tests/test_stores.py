@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import urllib3
-from conftest import REPOSITORY, S3_CREDENTIALS, free_port
+from conftest import free_port, troubles
 
 from flowerray import catalog, stores
 from flowerray.cli import main
@@ -29,40 +29,6 @@ from flowerray.shards import LABELS
 from flowerray.storage import Folder
 from flowerray.stores import fetched
 from flowerray.verify import verify
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """The address of a server that takes 20 ms for an answer and refuses one request in twenty."""
-    pytest.importorskip("moto", reason="moto, the S3 server, is in flowerray[test]")
-    address = f"http://127.0.0.1:{free_port()}"
-    script = [sys.executable, REPOSITORY / "tests" / "s3_server.py", address.rpartition(":")[2]]
-    server = subprocess.Popen([*script, "--errors", "0.05", "--latency", "0.02"])
-    patch = pytest.MonkeyPatch()
-    for name, value in {**S3_CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
-        patch.setenv(name, value)
-    try:
-        deadline = time.monotonic() + 60
-        while troubles(address) is None:
-            assert time.monotonic() < deadline and server.poll() is None
-            time.sleep(0.1)
-        import boto3
-
-        boto3.client("s3").create_bucket(Bucket="flowers")
-        yield address
-    finally:
-        patch.undo()
-        server.kill()
-        server.wait()
-
-
-def troubles(address):
-    """Requests so far, and those of them that were refused."""
-    try:
-        answer = urllib3.request("GET", f"{address}/troubles", retries=False)
-    except urllib3.exceptions.HTTPError:
-        return None
-    return [int(n) for n in answer.data.split()[:2]]
 
 
 def served(address):
