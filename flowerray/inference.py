@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray import catalog, cluster, photographs, shards, shared_disk
+from flowerray import catalog, cluster, photographs, shards, shared_disk, stores
 from flowerray.attempts import TOGETHER, Attempts, forgive
 from flowerray.bases import BaseSpec
 from flowerray.catalog import Shard
@@ -32,11 +32,11 @@ from flowerray.cluster import Plan
 from flowerray.errors import FlowerrayError
 from flowerray.isolated import IsolatedReader
 from flowerray.metrics import ActorMetrics, RunMetrics
-from flowerray.photographs import Rejected
+from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress
 from flowerray.settings import InferenceSettings
 from flowerray.shards import Output
-from flowerray.stores import is_remote, local_path
+from flowerray.stores import Access, is_remote, local_path
 
 Outcome = Any  # of one photograph: its pixels, what was computed of them, or why not (Rejected)
 
@@ -51,6 +51,18 @@ class Work(Protocol):
 
     def table(self, rows: pa.Table, outcomes: list[Outcome]) -> pa.Table:
         """The shard of manifest `rows`: each one's result, or why there is none."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every actor of a job is told."""
+
+    what: str
+    output: Output
+    work: Work
+    plan: Plan
+    limits: Limits
+    access: Access
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,10 @@ def run(
             plan = cluster.plan(settings)
             actors = min(plan.actors, len(to_do))
             metrics = RunMetrics(what, str(output.folder), progress.total, progress.done)
-            reports = _reports(output, work, model, plan, actors, settings, to_do, what)
+            job = Job(what, output, work, plan, settings.limits, stores.in_use())
+            # Unless --actors says how many, nodes that join get some too: Ray Data starts one more
+            # when all are busy and the cluster has room for it.
+            reports = _reports(job, model, to_do, actors, grows=settings.actors is None)
             # Closed, or an error would leave its actors, with their CPUs.
             with _ray_data_as_jobs_need_it(), closing(reports):
                 for report in reports:
@@ -115,14 +130,7 @@ def _check_disks(output: Output, to_do: list[Shard]) -> None:
 
 
 def _reports(
-    output: Output,
-    work: Work,
-    model: list[np.ndarray],
-    plan: Plan,
-    actors: int,
-    settings: InferenceSettings,
-    to_do: list[Shard],
-    what: str,
+    job: Job, model: list[np.ndarray], to_do: list[Shard], actors: int, grows: bool
 ) -> Generator[dict[str, Any]]:
     """What the actors say of each shard as soon as it is committed."""
     import ray
@@ -130,15 +138,13 @@ def _reports(
     # A task is a few shards, so that reading runs on across their borders.
     shards_a_task = max(1, min(8, len(to_do) // (8 * actors)))
     tasks = [to_do[i : i + shards_a_task] for i in range(0, len(to_do), shards_a_task)]
-    group = plan.groups[-1]
+    group = job.plan.groups[-1]
     items = [
         {"first_rows": [s.first_row for s in task], "rows": [s.rows for s in task]}
         for task in tasks
     ]
-    cluster.say_if_full(what, group.cpus, group.gpus)
-    # Unless --actors says how many, nodes that join get some too: Ray Data starts one more when all
-    # are busy and the cluster has room for it.
-    most = actors if settings.actors else len(tasks)
+    cluster.say_if_full(job.what, group.cpus, group.gpus)
+    most = len(tasks) if grows else actors
     # Ray Data says that it will name what it takes; this it doesn't name yet.
     takes_more = "ray_remote_args" in inspect.signature(ray.data.Dataset.map_batches).parameters
     more: dict[str, Any] = {"max_restarts": MOST_RESTARTS} if takes_more else {}
@@ -149,11 +155,11 @@ def _reports(
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=actors),
         num_cpus=group.cpus,
         num_gpus=group.gpus,
-        ray_remote_args_fn=_resources_of_each(plan) if len(plan.groups) > 1 else None,
-        fn_constructor_args=(output, work, ray.put(model), plan, settings, what),
+        ray_remote_args_fn=_resources_of_each(job.plan) if len(job.plan.groups) > 1 else None,
+        fn_constructor_args=(job, ray.put(model)),
         **more,
     )
-    reports.set_name(f"flowerray-{what}")  # in Ray's dashboard and its own metrics
+    reports.set_name(f"flowerray-{job.what}")  # in Ray's dashboard and its own metrics
     yield from reports.iter_rows()
 
 
@@ -206,6 +212,7 @@ REQUESTS_IN_FLIGHT = 32  # of an actor, to the stores of photographs and shards
 # photograph to blame, would do so for ever.
 MOST_RESTARTS = 20
 HANDOVER_SECONDS = 10  # to mark a shard in, before this process ends
+AHEAD_BYTES = 256 << 20  # of files that an actor reads ahead, unless one alone is larger
 BATCH_SECONDS = 30 * 60  # of the engine with one batch: then it hangs, and its process is ended
 
 
@@ -224,54 +231,56 @@ class ShardWork:
         return self.attempt > TOGETHER
 
 
+class Fetched:
+    """Photographs from stores, and how large they are: a table doesn't say so beforehand."""
+
+    def __init__(self) -> None:
+        self.bytes, self.photographs = 0, 0
+
+    @property
+    def mean(self) -> int:
+        """Bytes of a photograph."""
+        return self.bytes // max(1, self.photographs)
+
+    def read(self, uri: str, size: int | None, limits: Limits) -> bytes:
+        """See ``flowerray.photographs.read``."""
+        data = photographs.read(uri, size, limits)
+        self.bytes, self.photographs = self.bytes + len(data), self.photographs + 1
+        return data
+
+
 class ShardActor:
     """One Ray actor: holds a base, and turns shards' photographs into committed shards."""
 
-    def __init__(
-        self,
-        output: Output,
-        work: Work,
-        model: Any,
-        plan: Plan,
-        settings: InferenceSettings,
-        what: str,
-    ) -> None:
+    def __init__(self, job: Job, model: Any) -> None:
         # Of an error that a constructor raises Ray brings the text alone: the first task raises it.
         self.unusable: FlowerrayError | None = None
         try:
-            self._load(output, work, model, plan, settings, what)
+            self._load(job, model)
         except FlowerrayError as error:
             self.unusable = error
 
-    def _load(
-        self,
-        output: Output,
-        work: Work,
-        model: Any,
-        plan: Plan,
-        settings: InferenceSettings,
-        what: str,
-    ) -> None:
+    def _load(self, job: Job, model: Any) -> None:
         import ray
 
-        cluster.set_up_worker(settings.access)
-        if output.folder.is_local:
-            shared_disk.check_here(Path(output.folder.uri))
-        self.output, self.work = output, work
-        self.attempts = Attempts(output.folder)
-        self.attempts.begin(plan.actors)
-        self.limits = settings.limits
-        group = plan.group_of_this_actor()
+        cluster.set_up_worker(job.access)
+        if job.output.folder.is_local:
+            shared_disk.check_here(Path(job.output.folder.uri))
+        self.output, self.work, self.limits = job.output, job.work, job.limits
+        self.attempts = Attempts(self.output.folder)
+        self.attempts.begin(job.plan.actors)
+        group = job.plan.group_of_this_actor()
         self.batch_size = group.batch_size
         self.ahead = 2 * group.batch_size + group.threads
         self.threads = ThreadPoolExecutor(group.threads, thread_name_prefix="decode")
         # Waiting for a store takes no CPU: far more threads than those that decode.
         self.storage = ThreadPoolExecutor(REQUESTS_IN_FLIGHT, thread_name_prefix="storage")
-        self.metrics = ActorMetrics(what)
+        self.fetched = Fetched()
+        self.metrics = ActorMetrics(job.what)
         self.read_and_decode = self.metrics.timed(photographs.read_and_decode)
         self.decode = self.metrics.timed(photographs.decoded)
         self.isolated = self.metrics.timed(IsolatedReader())
-        self.compute = work.open(ray.get(model), group.threads)
+        self.compute = self.work.open(ray.get(model), group.threads)
         self.attempts.ready()
         self.ready = time.time()
 
@@ -344,6 +353,7 @@ class ShardActor:
         """Every row's pixels or rejection, in order, with a few batches always in the making."""
         spec, limits = self.work.spec, self.limits
         window: deque[tuple[Shard, Future[Outcome]]] = deque()
+        sizes: deque[int] = deque()  # of those in the window, in bytes before they are decoded
         # Each shard is marked while the one before is read: the mark must be there before a
         # photograph that could take the process down is touched.
         marked = (
@@ -355,15 +365,18 @@ class ShardActor:
             assert mark is not None  # there is one for each
             mark.result()
             mark = next(marked, None)
-            sizes = left.rows["size"].to_pylist()
-            for uri, size in zip(left.rows["uri"].to_pylist(), sizes, strict=True):
+            rows = (left.rows[name].to_pylist() for name in ("uri", "size"))
+            for uri, size in zip(*rows, strict=True):
                 if left.isolate:
                     while window:
                         yield self._ready(*window.popleft())
+                    sizes.clear()
                     yield self.isolated(uri, size, spec, limits)
                     continue
                 window.append((shard, self._submitted(uri, size)))
-                if len(window) > self.ahead:
+                sizes.append(self.fetched.mean if size is None else size)
+                while len(window) > self.ahead or (len(window) > 1 and sum(sizes) > AHEAD_BYTES):
+                    sizes.popleft()
                     yield self._ready(*window.popleft())
         while window:
             yield self._ready(*window.popleft())
@@ -395,7 +408,7 @@ class ShardActor:
         spec, limits = self.work.spec, self.limits
         if not is_remote(uri):
             return self.threads.submit(self.read_and_decode, uri, size, spec, limits)
-        data = self.storage.submit(photographs.read, uri, size, limits)
+        data = self.storage.submit(self.fetched.read, uri, size, limits)
         return self.threads.submit(self.decode, data.result, spec, limits)
 
     def _computed(self, decoded: Iterator[Outcome]) -> list[Outcome]:

@@ -18,7 +18,7 @@ from fsspec.utils import glob_translate
 
 from flowerray import names, stores, tables, uris
 from flowerray.errors import FlowerrayError
-from flowerray.stores import expanded, is_remote, local_uri
+from flowerray.stores import credentials, expanded, is_remote, local_uri
 from flowerray.tables import LIKELY, Columns
 
 # One photograph as it is found.
@@ -215,11 +215,13 @@ class _Column:
 def _listed_in(path: str, columns: Columns, labelled: bool) -> Iterator[pa.RecordBatch]:
     """The photographs that the list or table at `path` names."""
     wanted = ("uri", "label", "split") if labelled else ("uri",)
+    signed: dict[str, str] = {}
     for rows in tables.read(path, columns, wanted=wanted):
-        yield _as_found(rows, path)
+        yield _as_found(rows, path, signed)
 
 
-def _as_found(rows: pa.RecordBatch, path: str) -> pa.RecordBatch:
+def _as_found(rows: pa.RecordBatch, path: str, signed: dict[str, str]) -> pa.RecordBatch:
+    """`rows` of the table at `path`, whose uris that had a signature are put into `signed`."""
     folder, numbers = path.rpartition("/")[0], rows["row"].to_pylist()
     a_list = path.lower().endswith(tables.LISTS)
     found, kept = [], []
@@ -232,6 +234,12 @@ def _as_found(rows: pa.RecordBatch, path: str) -> pa.RecordBatch:
         uri = uris.of_cell(written, folder, tables.at(path, number))
         if a_list and _is_no_photograph(written, uri):
             continue
+        query = credentials.query_of(uri) if is_remote(uri) else ""
+        if query and signed.setdefault(uri, query) != query:
+            raise FlowerrayError(
+                f"{tables.at(path, number)} names {uri} as another row does, but with another "
+                "signature: name each photograph once, and at an address that is its own"
+            )
         found.append(uri)
         kept.append(i)
     columns = [pa.array(found, pa.string())]

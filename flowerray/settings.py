@@ -134,6 +134,10 @@ class Settings:
             fault = fault_of(field, kind, value)
             if fault:
                 raise UsageError(f"{flag_of(field)} {fault}")
+            if field.metadata["path"] and "://" in str(value):
+                from flowerray.stores.credentials import bare  # it takes Arrow with it
+
+                value = bare(value)  # no message, report or run.json is to let anybody in
             # 3 where 3.0 is meant, or numpy's 3, must make the same fingerprint.
             object.__setattr__(self, field.name, value if value is None else kind(value))
 

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import flowerray
-from flowerray import catalog, lease, listings
+from flowerray import catalog, lease, listings, stores
 from flowerray.bases import BaseSpec
 from flowerray.catalog import MANIFEST, Listing, Manifest, Shard
 from flowerray.errors import FlowerrayError
@@ -148,7 +148,9 @@ def open_output(
             then = Manifest.from_dict(before["manifest"])
             before = _settled(Output(folder, then, before)).run
         if settings.retry_rejected:
-            return _to_retry(Output(folder, Manifest.from_dict(before["manifest"]), before))
+            return _to_retry(
+                Output(folder, Manifest.from_dict(before["manifest"]), before), photographs
+            )
     drawn: set[bool] = set()
     photographs = _noting_draws(photographs, drawn)
     # Without run.json nothing in manifest/ counts yet; with it, what is there now lies beside.
@@ -318,7 +320,12 @@ def _settle(output: Output, shard: Shard) -> None:
         write_shard(output, shard, kept)
 
 
-def _to_retry(output: Output) -> Output:
+def _to_retry(output: Output, photographs: Iterable[pa.RecordBatch]) -> Output:
+    """`output` with the shards that have rejected rows. The list of `photographs` is read only
+    where it may have signed addresses, which no manifest keeps."""
+    first = catalog.read_shard(output.folder, output.manifest, output.manifest.shards()[0])
+    if any(stores.scheme_of(uri) in stores.WEB_SCHEMES for uri in first["uri"][:1].to_pylist()):
+        deque(photographs, maxlen=0)
     tables = zip(_shard_names(output), iter_shards(output, ["error"]), strict=True)
     rejected = {name for name, table in tables if table["error"].null_count < len(table)}
     return replace(output, retry=frozenset(rejected))

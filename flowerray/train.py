@@ -36,6 +36,7 @@ from flowerray import (
     scores,
     shards,
     shared_disk,
+    stores,
     tracking,
 )
 from flowerray import weights as pretrained
@@ -135,7 +136,7 @@ def _train_into(
         cluster.say_if_full("train", *resources.values())
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
         messages: Any = fit.remote(
-            out, output, added, settings, config, corrected, weights, resources
+            stores.in_use(), out, output, added, settings, config, corrected, weights, resources
         )
         try:
             for reference in messages:
@@ -168,6 +169,7 @@ def summary_of(directory: str) -> TrainSummary:
 
 
 def fit_and_save(
+    access: stores.Access,
     out: HeldFolder,
     output: Output,
     added: Output | None,
@@ -179,7 +181,7 @@ def fit_and_save(
 ) -> Iterator[str | tracking.History | tuple[bytes, conversion.Converted]]:
     """The trainer task: yields a line of progress and the history so far after each epoch, leaves
     the classifier, and yields its head as it is and converted where OpenVINO made the features."""
-    cluster.set_up_worker(settings.access)
+    cluster.set_up_worker(access)
     keras = import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         loaded = _load([output, *([added] if added else [])], corrected, Path(directory))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from flowerray import names, stores, tables
 from flowerray.errors import FlowerrayError
-from flowerray.stores import is_remote, local_uri
+from flowerray.stores import credentials, is_remote, local_uri
 
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\[^\\]")
 
@@ -27,7 +27,7 @@ def resolved(written: str, folder: str, place: str) -> str:
         FlowerrayError: it is an absolute path of Windows.
     """
     if "://" in written and is_remote(_plain(written)):
-        return _plain(written)
+        return credentials.bare(_plain(written))
     path = os.fsdecode(stores.local_path(written)) if is_file_uri(written) else written
     if not is_odd(path):
         return local_or_remote(path, folder)

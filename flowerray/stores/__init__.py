@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from flowerray.errors import UsageError
+from flowerray.stores import credentials
+from flowerray.stores.credentials import Credentials
 from flowerray.stores.local import LocalStore, expanded, local_path, local_uri
 
 if TYPE_CHECKING:
@@ -84,11 +86,13 @@ class Store(Protocol):
 class Access:
     """How object stores are reached, beside what the environment says: the address of an S3 server
     other than AWS', and whether photographs are read without credentials; and the hosts that web
-    servers may redirect to."""
+    servers may redirect to. With it go the logins and signatures that this process has taken out of
+    uris."""
 
     endpoint_url: str | None = None
     anonymous: bool = False
     redirect_hosts: tuple[str, ...] = ()
+    known: Credentials = field(default=credentials.known, compare=False, repr=False)
 
 
 _access = Access()
@@ -98,6 +102,7 @@ def use(access: Access) -> None:
     """Reach object stores by `access` in this process from now on."""
     global _access
     _access = access
+    credentials.known.learn(access.known)
 
 
 def in_use() -> Access:
@@ -122,7 +127,7 @@ def store_at(uri: str) -> Store:
     Raises:
         UsageError: nothing here knows its scheme.
     """
-    return _opened(scheme_of(uri), _authority_of(uri), replace(_access, anonymous=False))
+    return _store(uri, replace(_access, anonymous=False))
 
 
 def source_at(uri: str) -> Store:
@@ -131,21 +136,27 @@ def source_at(uri: str) -> Store:
     Raises:
         UsageError: nothing here knows its scheme.
     """
-    return _opened(scheme_of(uri), _authority_of(uri), _access)
+    return _store(uri, _access)
 
 
-def _authority_of(uri: str) -> str:
-    return uri.partition("://")[2].partition("/")[0] if is_remote(uri) else ""
+def _store(uri: str, access: Access) -> Store:
+    authority = uri.partition("://")[2].partition("/")[0] if is_remote(uri) else ""
+    return _opened(scheme_of(uri), authority, credentials.login_of(uri), access)
 
 
 @lru_cache(maxsize=64)
-def _opened(scheme: str, authority: str, access: Access) -> Store:
+def _opened(scheme: str, authority: str, login: str, access: Access) -> Store:
     # Each kind's library is imported where it is used: a job on local files needs none.
     if scheme in ("", "file"):
         return LocalStore()
     if not authority and scheme in (*OBJECT_SCHEMES, *WEB_SCHEMES):
         raise UsageError(f"{scheme}:// needs a bucket or host: {scheme}://NAME/...")
     if scheme in OBJECT_SCHEMES:
+        if login:
+            raise UsageError(
+                f"{scheme}://{authority} was given with a password: give credentials of buckets as "
+                "docs/storage.md says"
+            )
         from flowerray.stores.objects import ObjectStore
 
         return ObjectStore(scheme, authority, access)
@@ -155,4 +166,4 @@ def _opened(scheme: str, authority: str, access: Access) -> Store:
         return WebStore(access.redirect_hosts)
     from flowerray.stores.arrow import ArrowStore
 
-    return ArrowStore(scheme, authority)
+    return ArrowStore(scheme, authority, login)

@@ -21,14 +21,14 @@ ARROWS_OWN = ("hdfs", "viewfs")
 class ArrowStore:
     """See ``flowerray.stores.Store``. A file is written beside and renamed."""
 
-    def __init__(self, scheme: str, authority: str) -> None:
+    def __init__(self, scheme: str, authority: str, login: str) -> None:
         self._root = f"{scheme}://{authority}"
         if "::" in scheme:  # fsspec's chains would lead around what the other stores refuse
             raise UsageError(f"{scheme}:// is a chain of stores: give the uri of the last one")
         if scheme in ARROWS_OWN:
             self._system, path = fs.FileSystem.from_uri(f"{self._root}/")
         else:
-            self._system, path = _of_fsspec(self._root)
+            self._system, path = _of_fsspec(self._root, login)
         self._prefix = path.rstrip("/")
 
     def read(self, uri: str, limit: int | None = None) -> bytes:
@@ -137,11 +137,13 @@ class ArrowStore:
         return self._root + "/" + path.removeprefix(self._prefix).lstrip("/")
 
 
-def _of_fsspec(root: str) -> tuple[Any, str]:
+def _of_fsspec(root: str, login: str) -> tuple[Any, str]:
     import fsspec
 
+    scheme, _, host = root.partition("://")
+    entered = f"{scheme}://{login}@{host.rpartition('@')[2]}" if login else root
     try:
-        system, path = fsspec.core.url_to_fs(f"{root}/")
+        system, path = fsspec.core.url_to_fs(f"{entered}/")
     except (ValueError, ImportError) as error:
         raise UsageError(f"{root} can't be opened: {error}") from None
     return fs.PyFileSystem(fs.FSSpecHandler(system)), path

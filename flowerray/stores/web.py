@@ -13,7 +13,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.stores import addresses
+from flowerray.stores import addresses, credentials
 from flowerray.stores.fetched import in_memory
 from flowerray.stores.limit import read_at_most
 
@@ -42,27 +42,25 @@ class WebStore:
 
     def read(self, uri: str, limit: int | None = None) -> bytes:
         """See Store."""
+        uri = credentials.bare(uri)
         with _os_errors():
-            answer = self._answer(uri)
+            answer = self._answer("GET", uri)
             try:
                 if answer.status in (404, 410):
-                    raise FileNotFoundError(f"{_shown(uri)} is not there")
+                    raise FileNotFoundError(f"{uri} is not there")
                 if answer.status != 200:
                     raise OSError(f"the server answers {answer.status} {answer.reason or ''}")
                 return read_at_most(answer.read, limit)
             finally:
                 answer.release_conn()
 
-    def _answer(self, uri: str) -> urllib3.BaseHTTPResponse:
+    def _answer(self, method: str, uri: str) -> urllib3.BaseHTTPResponse:
         """The answer behind all redirects."""
-        at, headers = uri, {}
-        if "@" in urlsplit(uri).netloc:
-            login, _, rest = urlsplit(uri).netloc.rpartition("@")
-            headers = urllib3.make_headers(basic_auth=unquote(login))
-            at = urlsplit(uri)._replace(netloc=rest).geturl()
+        at, login = credentials.signed(uri), credentials.login_of(uri)
+        headers = urllib3.make_headers(basic_auth=unquote(login)) if login else {}
         for _ in range(REDIRECTS + 1):
             answer = self._pool.request(
-                "GET", at, headers=headers, preload_content=False, redirect=False
+                method, at, headers=headers, preload_content=False, redirect=False
             )
             target = answer.get_redirect_location()
             if not target:
@@ -124,7 +122,8 @@ class WebStore:
     def exists(self, uri: str) -> bool:
         """See Store."""
         with _os_errors():
-            answer = self._pool.request("HEAD", uri)
+            answer = self._answer("HEAD", uri)
+            answer.release_conn()
         if answer.status in (404, 410):
             return False
         if answer.status != 200:
@@ -179,9 +178,3 @@ def _os_errors() -> Iterator[None]:
         # What urllib3 says of an exhausted request begins with its address, perhaps a signed one.
         reason = getattr(error, "reason", None) or error
         raise OSError(str(reason).partition("\n")[0]) from None
-
-
-def _shown(uri: str) -> str:
-    """`uri` without login, query and fragment, which may let people in."""
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
