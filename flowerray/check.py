@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from flowerray import catalog, heads, kinds, names, photographs, shards
 from flowerray.bases import BaseSpec, base_named
+from flowerray.copies import by_features, connected, joined
 from flowerray.photographs import Limits, Rejected
 from flowerray.progress import Progress, say
 from flowerray.settings import CheckSettings, ExtractSettings
@@ -265,12 +266,7 @@ class Copies:
 
     def groups(self, photographs: int) -> np.ndarray:
         """A number for each of the `photographs`, the same for copies, and copies of copies."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        there = np.ones(len(self.first), bool)
-        pairs = coo_array((there, (self.first, self.second)), (photographs, photographs))
-        return connected_components(pairs, directed=False)[1]
+        return connected(self.first, self.second, photographs)
 
     def detail(self, pair: int) -> str:
         """What is the same about `pair`."""
@@ -515,9 +511,17 @@ def _mislabelled(
     """
     from cleanlab.filter import find_label_issues
 
-    groups = copies.groups(len(labelled.uris))
-    known = zip(labelled.uris, labelled.labels, labelled.rejected, groups, embedded, strict=True)
-    usable = [(u, name, g, e) for u, name, bad, g, e in known if name is not None and bad is None]
+    known = zip(labelled.labels, labelled.rejected, strict=True)
+    rows = [row for row, (name, bad) in enumerate(known) if name is not None and bad is None]
+    named = [str(labelled.labels[row]) for row in rows]
+    groups = joined(
+        copies.groups(len(labelled.uris))[rows],
+        by_features(embedded[rows], np.array(_numbered(named), np.int64)),
+    )
+    usable = [
+        (labelled.uris[row], name, group, embedded[row])
+        for row, name, group in zip(rows, named, groups, strict=True)
+    ]
     different = Counter(name for name, _ in {(name, group) for _, name, group, _ in usable})
     classes = sorted(name for name, count in different.items() if count >= FOLDS)
     if len(classes) < len(different):

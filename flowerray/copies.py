@@ -61,7 +61,7 @@ def by_features(
         first, second = np.nonzero(near)
         found.append((first + start, rows[second]))
     first, second = (np.concatenate(rows_of) for rows_of in zip(*found, strict=True))
-    return _connected(first, second, len(embedded))
+    return connected(first, second, len(embedded))
 
 
 def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     )
     here = np.arange(len(one))
     there = [first[inverse] for first, inverse in (first_of_one, first_of_other)]
-    return _connected(np.tile(here, 2), np.concatenate(there), len(one))
+    return connected(np.tile(here, 2), np.concatenate(there), len(one))
 
 
 def first_of_each(groups: np.ndarray) -> np.ndarray:
@@ -105,7 +105,9 @@ def _reach(embedded: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.maximum(np.minimum(share, FARTHEST_COPY) * spread, rounding)[labels]
 
 
-def _connected(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+def connected(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+    """Group numbers (count,) of photographs, of which those at `first` (m,) are the same as those
+    at `second` (m,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,36 +30,47 @@ def evaluate(labels: str, truth: str, columns: Columns = LIKELY) -> dict[str, An
     """
     output = shards.read_output(labels, "labels")
     output.check_whole()
-    table = shards.read_table(output, ["uri", "label"])
-    paths = table["uri"].to_pylist()
-    predicted = [names.class_name(label) for label in table["label"].to_pylist()]
-    if truth == "folders":
-        known = [names.class_name(os.path.basename(os.path.dirname(uri))) for uri in paths]
-    else:
-        known = _truth_of(paths, truth, columns)
-    pairs = [(t, p) for t, p in zip(known, predicted, strict=True) if t and p is not None]
+    truth_of = _own_folder if truth == "folders" else _said_by(truth, columns)
+    pairs: Counter[tuple[str, str]] = Counter()
+    without_label = without_truth = 0
+    for table in shards.iter_shards(output, ["uri", "label"]):
+        labelled = zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True)
+        for uri, label in labelled:
+            if label is None:
+                without_label += 1
+            elif known := truth_of(uri):
+                pairs[known, names.same(label)] += 1
+            else:
+                without_truth += 1
     if not pairs:
         raise FlowerrayError(
             f"{truth} has no photograph of {labels}: is it the truth of another pile?"
         )
     classes = sorted({name for pair in pairs for name in pair})
     index = {name: i for i, name in enumerate(classes)}
-    true, found = (np.array([index[name] for name in side]) for side in zip(*pairs, strict=True))
+    counts = list(pairs.values())
+    true, found = (
+        np.repeat(np.array([index[name] for name in side], np.int32), counts)
+        for side in zip(*pairs, strict=True)
+    )
     return {
         **scores.score(true, found, classes),
-        "without_label": sum(p is None for p in predicted),
-        "without_truth": sum(
-            p is not None and not t for t, p in zip(known, predicted, strict=True)
-        ),
+        "without_label": without_label,
+        "without_truth": without_truth,
     }
 
 
-def _truth_of(paths: list[str], path: str, columns: Columns) -> list[str | None]:
+def _own_folder(uri: str) -> str | None:
+    return names.class_name(os.path.basename(os.path.dirname(uri)))
+
+
+def _said_by(path: str, columns: Columns) -> Callable[[str], str | None]:
     truth = corrections.read(path, "file", columns)
     depths = sorted({file.count("/") for file in truth}, reverse=True)  # the most of a path counts
-    found: list[str | None] = []
-    for uri in paths:
+
+    def truth_of(uri: str) -> str | None:
         parts = uris.key(uri).split("/")
         ends = ("/".join(parts[-(slashes + 1) :]) for slashes in depths)
-        found.append(next((truth[end] for end in ends if end in truth), None))
-    return found
+        return next((truth[end] for end in ends if end in truth), None)
+
+    return truth_of

@@ -11,6 +11,7 @@ import inspect
 import itertools
 import os
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -167,6 +168,7 @@ def _reports(
 def _ray_data_as_jobs_need_it() -> Iterator[None]:
     """Settings of Ray Data's for the length of the block: the process may be a user's own."""
     import ray
+    from ray.util.annotations import RayDeprecationWarning
 
     context = ray.data.DataContext.get_current()
     wanted = [
@@ -184,7 +186,9 @@ def _ray_data_as_jobs_need_it() -> Iterator[None]:
     for of, name, value in known:
         setattr(of, name, value)
     try:
-        yield
+        with warnings.catch_warnings():  # a user can do nothing about what Ray will drop one day
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            yield
     finally:
         for of, name, value in before:
             setattr(of, name, value)

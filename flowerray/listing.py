@@ -125,6 +125,8 @@ def _found(source: str, columns: Columns, labelled: bool) -> Iterator[pa.RecordB
         yield from _listed_in(os.path.abspath(path), columns, labelled)
     elif glob.has_magic(path):
         yield from _batches_of_paths(sorted(glob.iglob(path, recursive=True)))
+    elif os.path.exists(path):
+        raise FlowerrayError(f"{source} is a pipe or a device: save the list as a file")
     else:
         raise FlowerrayError(f"no photographs at {source}: no such file or directory")
 

@@ -1,5 +1,6 @@
 """The shared generators of inputs after public bug reports, and what is right of each."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ from flowerray import catalog, classifier
 from flowerray.cli import main
 from flowerray.errors import FlowerrayError
 from flowerray.settings import ExtractSettings
+from flowerray.shards import read_output, read_table
 
 TOLD = {
     "comma-in-name.csv": "line 2 has 3 fields",
@@ -127,3 +129,44 @@ def test_few_photographs_a_class_can_be_trained_on(made, on_local_ray, tmp_path,
     extract = ["extract", str(made("few") / source), "--out", features, "--base", "thumbnail"]
     assert main(extract) == 0
     assert main(["train", features, "--out", str(tmp_path / "c")]) == 0
+
+
+def test_shared_tables_go_all_the_way(made, on_local_ray, tmp_path, capsys):
+    """Three of them, one of which has numbers for classes, and one without labels as the pile."""
+    here = made("tables")
+    for name, classes in (
+        ("semicolon.csv", ["rose", "tulip"]),
+        ("int-labels.parquet", ["0", "1"]),
+        ("bool-labels.parquet", ["False", "True"]),
+    ):
+        features, trained, labels = (str(tmp_path / f"{name}.{what}") for what in "fcl")
+        assert main(["extract", str(here / name), "--out", features, "--base", "thumbnail"]) == 0
+        assert main(["train", features, "--out", trained]) == 0
+        assert classifier.load(trained).classes == classes
+        pile = next(here.glob("*.txt"))
+        assert main(["label", str(pile), "--classifier", trained, "--out", labels]) == 0
+        table = read_table(read_output(labels, "labels"), ["label", "error"])
+        assert len(table) == 20 and set(table["label"].to_pylist()) <= set(classes)
+        assert table["error"].null_count == 20
+        capsys.readouterr()
+    for name in UNLABELLED:
+        features = str(tmp_path / "none")
+        assert main(["extract", str(here / name), "--out", features, "--base", "thumbnail"]) == 0
+        assert main(["train", features, "--out", str(tmp_path / "c")]) == 1
+        assert "has no labelled photographs" in capsys.readouterr().err
+
+
+def test_a_shared_split_with_a_test_is_labelled_and_judged_by_it(
+    made, on_local_ray, tmp_path, capsys
+):
+    here = made("split_names") / "train-val-test"
+    features, trained, labels = (str(tmp_path / name) for name in "fcl")
+    assert main(["extract", str(here), "--out", features, "--base", "thumbnail"]) == 0
+    assert main(["train", features, "--out", trained]) == 0
+    label = ["label", str(here / "test"), "--classifier", trained, "--out", labels]
+    assert main(label) == 0
+    capsys.readouterr()
+    assert main(["evaluate", labels, "--truth", "folders", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["photographs"] == len(list((here / "test").rglob("*.jpg")))
+    assert set(scores["per_class"]) == {"rose", "tulip"}

@@ -9,10 +9,12 @@ import pytest
 from chaos import server_that_trickles
 from PIL import Image
 
+from flowerray.cli import main
 from flowerray.errors import FlowerrayError
 from flowerray.label import label
 from flowerray.photographs import Limits, Rejected, read
 from flowerray.settings import LabelSettings
+from flowerray.stores import web
 from flowerray.verify import verify
 
 HANGS = """
@@ -162,3 +164,24 @@ sys.meta_path.insert(0, Finder())
     last = done.stderr.splitlines()[-1]
     assert "workers died before they were ready" in last and "Aborted" in last, done.stderr
     assert len(done.stderr.splitlines()) < 30
+
+
+def test_a_table_that_trickles_or_is_a_pipe_ends_in_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(web, "EACH_SECONDS", 1)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with server_that_trickles() as port:
+        for table, said in (
+            (f"http://127.0.0.1:{port}/list.csv", "fewer than 65,536 bytes a minute"),
+            (tmp_path / "pipe.csv", "is a pipe or a device: save the list as a file"),
+        ):
+            command = ["extract", str(table), "--out", str(tmp_path / "out")]
+            assert main(command) == 1
+            error = capsys.readouterr().err
+            assert error.startswith("flowerray: ") and error.count("\n") == 1 and said in error
+
+
+def test_a_pipe_of_corrections_is_not_waited_for(fast, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.csv")
+    command = ["train", str(fast / "features"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--corrections", str(tmp_path / "pipe.csv")]) == 1
+    assert "not a regular file" in capsys.readouterr().err

@@ -43,6 +43,7 @@ def test_the_callers_own_ray_starts_after_flowerrays_and_flowerrays_after_it(few
         env={**environment, "HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
+    assert "DeprecationWarning" not in done.stderr
     told = [line for line in done.stdout.splitlines() if line.startswith("after")]
     assert told[:2] == ["after flowerray {}"] * 2
     # What the caller's own Ray left, its mode and more, is Ray's; flowerray adds nothing to it.

@@ -54,7 +54,9 @@ class LocalStore:
         self, uri: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
     ) -> pa.NativeFile:
         """See Store."""
-        return pa.OSFile(os.fsdecode(local_path(uri)), "rb")
+        path = os.fsdecode(local_path(uri))
+        os.close(_regular(path, os.O_RDONLY))
+        return pa.OSFile(path, "rb")
 
     @contextmanager
     def create(self, uri: str, beside: str) -> Iterator[BinaryIO]:

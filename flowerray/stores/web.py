@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from html.parser import HTMLParser
@@ -15,7 +16,7 @@ from urllib3.exceptions import HTTPError
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.stores import addresses, credentials
 from flowerray.stores.fetched import in_memory
-from flowerray.stores.limit import read_at_most
+from flowerray.stores.limit import too_large
 
 RETRIES = urllib3.Retry(
     total=8,
@@ -26,10 +27,12 @@ RETRIES = urllib3.Retry(
     raise_on_status=False,
 )
 CONNECTIONS = 64
+READ_BYTES = 1 << 20
 REDIRECTS = 5  # that are followed for one file
 DEPTH = 64  # of directories that are listed
 PAGES = 100_000  # of a listing
 PAGE_BYTES = 64 << 20  # of each
+LEAST_BYTES, EACH_SECONDS = 64 << 10, 60  # of a file: a server that sends fewer is given up
 
 
 class WebStore:
@@ -50,7 +53,7 @@ class WebStore:
                     raise FileNotFoundError(f"{uri} is not there")
                 if answer.status != 200:
                     raise OSError(f"the server answers {answer.status} {answer.reason or ''}")
-                return read_at_most(answer.read, limit)
+                return _received(answer, limit)
             finally:
                 answer.release_conn()
 
@@ -156,6 +159,26 @@ class WebStore:
         # Links that sort a listing have a query, hidden files a dot.
         names = {link: link[len(directory) :].rstrip("/") for link in below if "?" not in link}
         return sorted(n for n in names if "/" not in names[n] and not names[n].startswith("."))
+
+
+def _received(answer: urllib3.BaseHTTPResponse, limit: int | None) -> bytes:
+    """The body of `answer`. A table has no deadline as a photograph has, and a server that sends a
+    byte now and then would never end it.
+
+    Raises:
+        OSError: there are more bytes than `limit`, or they come too slowly.
+    """
+    parts, size, size_before, since = [], 0, 0, time.monotonic()
+    while part := answer.read1(READ_BYTES):
+        parts.append(part)
+        size += len(part)
+        if limit is not None and size > limit:
+            raise too_large()
+        if time.monotonic() - since > EACH_SECONDS:
+            if size - size_before < LEAST_BYTES:
+                raise OSError(f"the server sends fewer than {LEAST_BYTES:,} bytes a minute")
+            size_before, since = size, time.monotonic()
+    return b"".join(parts)
 
 
 class _Links(HTMLParser):
