@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +16,11 @@ import pytest
 from conftest import PEAK_MEMORY
 
 from flowerray import shards
+from flowerray.catalog import Shard
 from flowerray.extract import extract
+from flowerray.inference import Fetched, ShardActor, ShardWork
 from flowerray.label import Acceptance, LabelWork, label
-from flowerray.photographs import Rejected
+from flowerray.photographs import Limits, Rejected
 from flowerray.review import SCHEMA
 from flowerray.settings import ExtractSettings, LabelSettings
 from flowerray.storage import Folder
@@ -169,3 +173,32 @@ def test_no_more_shards_are_read_ahead_than_fit(sample, fast, tmp_path, monkeypa
     whole = shards.read_table(output, ["image_id", "label"])
     monkeypatch.setattr(shards, "BYTES_READ_AHEAD", 1)
     assert shards.read_table(output, ["image_id", "label"]).equals(whole)
+
+
+@pytest.mark.parametrize(("size", "listed"), [(1000, True), (100 << 20, True), (100 << 20, False)])
+def test_files_that_are_read_ahead_are_bounded_by_their_bytes(size, listed, tmp_path, monkeypatch):
+    actor = ShardActor.__new__(ShardActor)
+    actor.work, actor.limits, actor.ahead = SimpleNamespace(spec=None), Limits(), 50
+    actor.output = SimpleNamespace(folder=SimpleNamespace(is_local=True))
+    actor.attempts = SimpleNamespace(mark_tried=lambda *mark: None)
+    actor.fetched = Fetched()
+    waiting = most = 0
+
+    def submitted(uri, size_of_it):
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        actor.fetched.bytes, actor.fetched.photographs = size, 1  # as the store says of the first
+        done = Future()
+        done.set_result(uri)
+        return done
+
+    monkeypatch.setattr(actor, "_submitted", submitted)
+    uris = [str(i) for i in range(200)]
+    rows = pa.table({"uri": uris, "size": pa.array([size if listed else None] * 200, pa.int64())})
+    seen = []
+    for uri in actor._decoded_ahead({Shard(0, 200): ShardWork(rows, None, 1, False)}):
+        waiting -= 1
+        seen.append(uri)
+    assert seen == uris
+    assert most == (51 if size == 1000 else 3)
