@@ -160,7 +160,8 @@ def _away_from_the_callers_directory() -> Iterator[None]:
     script, where a numpy.py would be taken for numpy. Ours need flowerray alone from there."""
     root = str(Path(__file__).resolve().parents[1])
     installed = root in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    before, path = os.getcwd(), sys.path
+    # Not by its name: it may be deleted.
+    before, path = os.open(".", os.O_RDONLY), sys.path
     script = os.path.dirname(os.path.realpath(sys.argv[0]))
     # Where flowerray is installed, workers find it by themselves: Python's own directory, which
     # their path begins with anyway, changes nothing.
@@ -170,7 +171,8 @@ def _away_from_the_callers_directory() -> Iterator[None]:
         yield
     finally:
         sys.path = path
-        os.chdir(before)
+        os.fchdir(before)
+        os.close(before)
 
 
 @contextmanager

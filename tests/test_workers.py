@@ -1,5 +1,6 @@
 """Where processes import from: never from the caller's directory. And how often they may die."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,19 @@ def test_a_process_that_reads_alone_imports_nothing_from_where_it_starts(lessons
     )
     assert done.returncode == 0, done.stderr
     assert "Rejected" not in done.stdout and "lesson" not in done.stderr, done.stdout
+
+
+def test_a_directory_that_was_deleted_under_the_caller_does_not_matter(
+    on_local_ray, sample, tmp_path
+):
+    command = f"mkdir gone && cd gone && rmdir ../gone && exec {BIN / 'flowerray'} "
+    command += f"extract {sample.labelled} --base thumbnail --out {tmp_path / 'features'}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **on_local_ray},
+    )
+    assert done.returncode == 0 and "30 photographs" in done.stdout, done.stderr
