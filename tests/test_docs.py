@@ -312,3 +312,15 @@ def test_commands_md_is_what_help_prints(monkeypatch):
     # Pythons break usage lines differently.
     said = DOCUMENTS["docs/commands.md"].read_text()
     assert written.split() == said.split(), "run `make docs`"
+
+
+def test_no_file_has_marks_of_a_merge():
+    found = subprocess.run(
+        ["git", "grep", "-lE", "^(<<<<<<<|>>>>>>>)( |$)"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    if found.returncode > 1:
+        pytest.skip(f"no git checkout: {found.stderr}")
+    assert not found.stdout
