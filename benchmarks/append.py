@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 from measure import machine, peak_megabytes
 
-from flowerray import catalog, listings
-from flowerray.catalog import Manifest
-from flowerray.storage import Folder
+from flowerray.outputs import comparison
+from flowerray.outputs.manifest import ROWS_A_GROUP, Manifest, write_listing
+from flowerray.sources.listing import FOUND
+from flowerray.stores.folder import Folder
 
 NEW = 1000
 
@@ -46,10 +47,10 @@ def main() -> None:
 
 
 def measured(folder: Folder, rows: int) -> str:
-    listing = catalog.write_listing(photographs(rows), folder, "manifest", None)
-    catalog.write_listing(photographs(rows + NEW), folder, "new", None)
+    listing = write_listing(photographs(rows), folder, "manifest", None)
+    write_listing(photographs(rows + NEW), folder, "new", None)
     started = time.perf_counter()
-    with listings.compared(folder, Manifest((listing,)), "new", by_split=False) as found:
+    with comparison.compared(folder, Manifest((listing,)), "new", by_split=False) as found:
         retired, _ = found.retired()
         assert not len(retired) and sum(len(batch) for batch in found.new()) == NEW
     seconds = time.perf_counter() - started
@@ -58,11 +59,11 @@ def measured(folder: Folder, rows: int) -> str:
 
 
 def photographs(rows: int) -> Iterator[pa.RecordBatch]:
-    for start in range(0, rows, catalog.ROWS_A_GROUP):
-        numbers = np.arange(start, min(rows, start + catalog.ROWS_A_GROUP))
+    for start in range(0, rows, ROWS_A_GROUP):
+        numbers = np.arange(start, min(rows, start + ROWS_A_GROUP))
         uris = [f"/photographs/{n // 1000:06d}/{n:09d}.jpg" for n in numbers]
-        nothing = [pa.nulls(len(uris), field.type) for field in list(catalog.FOUND)[1:]]
-        yield pa.record_batch([pa.array(uris), *nothing], catalog.FOUND)
+        nothing = [pa.nulls(len(uris), field.type) for field in list(FOUND)[1:]]
+        yield pa.record_batch([pa.array(uris), *nothing], FOUND)
 
 
 if __name__ == "__main__":

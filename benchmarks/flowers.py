@@ -16,10 +16,10 @@ from pathlib import Path
 
 from measure import machine
 
-from flowerray.cluster import connection
-from flowerray.extract import extract
+from flowerray.commands.extract import extract
+from flowerray.commands.train import TrainSummary, train
+from flowerray.pipeline.connection import connection
 from flowerray.settings import RECIPES, ExtractSettings, TrainSettings
-from flowerray.train import TrainSummary, train
 
 FINETUNE = {"layer": "block4_pool", "augment": "mirror"}
 WAYS: dict[str, tuple[dict[str, str], str]] = {

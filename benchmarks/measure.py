@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowerray import hardware
+from flowerray.bases import hardware
 
 SECONDS_BETWEEN_SAMPLES = 0.5
 

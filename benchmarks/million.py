@@ -17,7 +17,7 @@ import numpy as np
 from measure import machine, watch
 from PIL import Image
 
-from flowerray.sample import draw_sample
+from flowerray.commands.sample import draw_sample
 
 FILES_A_DIRECTORY = 1000
 

@@ -29,7 +29,7 @@ BATCH = 32
 def vgg16(precision: str):
     import keras
 
-    from flowerray import weights
+    from flowerray.bases import weights
 
     if precision == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -149,9 +149,9 @@ def decode(photographs: Path, precision: str) -> tuple[int, float]:
     a core's worth at a time."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from flowerray import hardware
-    from flowerray.bases import BaseSpec
-    from flowerray.photographs import Limits, read_and_decode
+    from flowerray.bases import hardware
+    from flowerray.bases.spec import BaseSpec
+    from flowerray.sources.photographs import Limits, read_and_decode
 
     spec = BaseSpec("thumbnail", None, 64, "none", "bilinear-dct", "", "", "", "")
     files = sorted(str(file) for file in photographs.glob("*/*"))

@@ -18,9 +18,9 @@ from pathlib import Path
 from measure import machine
 from PIL import Image
 
-from flowerray.check import CheckSummary, check
-from flowerray.cluster import connection
-from flowerray.extract import extract
+from flowerray.commands.check import CheckSummary, check
+from flowerray.commands.extract import extract
+from flowerray.pipeline.connection import connection
 from flowerray.settings import CheckSettings, ExtractSettings
 
 EXACT, SWAPPED, NEAR = 20, 20, 5

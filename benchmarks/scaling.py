@@ -27,16 +27,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from measure import machine, peak_megabytes
 
-from flowerray import catalog, cluster, shards
-from flowerray.bases import BaseSpec
-from flowerray.catalog import FOUND, Listing, Manifest, Shard
-from flowerray.label import _Counts
-from flowerray.photographs import Limits, read_and_decode
-from flowerray.review import COLUMNS, review_queue
+from flowerray.bases.spec import BaseSpec
+from flowerray.commands.label import _Counts
+from flowerray.commands.verify import verify
+from flowerray.outputs import shards
+from flowerray.outputs.manifest import (
+    ROWS_A_GROUP,
+    ROWS_A_PART,
+    Listing,
+    Manifest,
+    Shard,
+    rows_of,
+    write_listing,
+)
+from flowerray.outputs.record import Output, read_any_output
+from flowerray.outputs.review import COLUMNS, review_queue
+from flowerray.outputs.schemas import LABELS
+from flowerray.pipeline import connection
+from flowerray.pipeline.plan import planned
 from flowerray.settings import ExtractSettings
-from flowerray.shards import Output
-from flowerray.storage import Folder
-from flowerray.verify import verify
+from flowerray.sources.listing import FOUND, photographs_to_label
+from flowerray.sources.photographs import Limits, read_and_decode
+from flowerray.stores.folder import Folder
 
 DOCUMENTS = Path(__file__).parent.parent / "docs"
 SHARD = 512  # photographs in a shard of a large job
@@ -109,15 +121,15 @@ def probe_listing(work: Path, rows: int) -> dict[str, Any]:
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal making
         chance = np.random.default_rng(0)
-        for start in range(0, rows, catalog.ROWS_A_GROUP):
+        for start in range(0, rows, ROWS_A_GROUP):
             began = time.perf_counter()
-            batch = synthetic_rows(start, min(catalog.ROWS_A_GROUP, rows - start), chance)
+            batch = synthetic_rows(start, min(ROWS_A_GROUP, rows - start), chance)
             making += time.perf_counter() - began
             yield batch
 
     folder = Folder.at(work / f"listing-{rows}")
     began = time.perf_counter()
-    listing = catalog.write_listing(batches(), folder, "manifest", SHARD)
+    listing = write_listing(batches(), folder, "manifest", SHARD)
     seconds = time.perf_counter() - began - making
     assert listing.rows == rows
     files = list(Path(folder.file("manifest")).iterdir())
@@ -150,7 +162,7 @@ def probe_walk(work: Path, files: int) -> dict[str, Any]:
         for i in range(1000):
             (directory / f"{i:04d}.jpg").touch()
     began = time.perf_counter()
-    found = sum(len(batch) for batch in catalog.photographs_to_label(str(pile)))
+    found = sum(len(batch) for batch in photographs_to_label(str(pile)))
     assert found == files
     return {"seconds": time.perf_counter() - began}
 
@@ -196,13 +208,13 @@ def probe_rows(work: Path, rows: int) -> dict[str, Any]:
     chosen = random.Random(0).sample(range(rows // SHARD), count)
     began = time.perf_counter()
     for number in chosen:
-        assert len(catalog.read_shard(folder, manifest, Shard(number * SHARD, SHARD))) == SHARD
+        assert len(rows_of(folder, manifest, Shard(number * SHARD, SHARD))) == SHARD
     return {"seconds": (time.perf_counter() - began) / count}
 
 
 def probe_given(work: Path, items: int) -> dict[str, Any]:
     """Items handed over to Ray Data, a block each as inference.py does it."""
-    with cluster.connection(None):
+    with connection.connection(None):
         began = time.perf_counter()
         dataset = given(items)
         seconds = time.perf_counter() - began
@@ -214,8 +226,8 @@ def probe_ray(work: Path, items: int) -> dict[str, Any]:
     """Ray Data over items that cost nothing, fed and read as inference.py does it."""
     import ray
 
-    with cluster.connection(None):
-        plan = cluster.plan(ExtractSettings(images="-", out="-"))
+    with connection.connection(None):
+        plan = planned(ExtractSettings(images="-", out="-"))
         mapped = given(items).map_batches(
             Nothing,
             batch_size=1,
@@ -265,7 +277,7 @@ def labelled(work: Path, count: int) -> Output:
     chance = np.random.default_rng(0)
     classes = np.array(["rose", "sunflower", "tulip"])
     listed = [synthetic_rows(row, SHARD, chance) for row in range(0, count * SHARD, SHARD)]
-    listing = catalog.write_listing(iter(listed), output.folder, "manifest", SHARD)
+    listing = write_listing(iter(listed), output.folder, "manifest", SHARD)
     output = Output(output.folder, Manifest((listing,)), about)
     for shard, rows in zip(output.manifest.shards(), listed, strict=True):
         probabilities = chance.dirichlet((0.3, 0.3, 0.3), SHARD).astype(np.float32)
@@ -274,7 +286,7 @@ def labelled(work: Path, count: int) -> Output:
         wrong = chance.random(SHARD) < 0.001
         pairs = pa.StructArray.from_arrays(
             [pa.array(classes[order.ravel()].tolist()), pa.array(ranked.ravel())],
-            fields=list(shards.LABELS.field("top_k").type.value_type),
+            fields=list(LABELS.field("top_k").type.value_type),
         )
         ends = pa.array(np.arange(0, 3 * SHARD + 1, 3, dtype=np.int32))
         columns = [
@@ -288,7 +300,7 @@ def labelled(work: Path, count: int) -> Output:
             pa.array(["missing"] * SHARD, pa.string(), mask=~wrong),
             pa.nulls(SHARD, pa.string()),
         ]
-        shards.write_shard(output, shard, pa.table(columns, schema=shards.LABELS))
+        shards.write_shard(output, shard, pa.table(columns, schema=LABELS))
     run = {**about, "manifest": output.manifest.as_dict()}
     output.folder.write("run.json", json.dumps(run).encode())
     return output
@@ -304,7 +316,7 @@ def last_pass(do: Callable[[Output], Any]) -> Callable[[Path, int], dict[str, An
     """A probe of what is done of all shards at a job's end."""
 
     def probe(work: Path, count: int) -> dict[str, Any]:
-        output = shards.read_any_output(str(work / f"labels-{count}"))
+        output = read_any_output(str(work / f"labels-{count}"))
         began = time.perf_counter()
         do(output)
         return {"seconds": time.perf_counter() - began}
@@ -371,7 +383,7 @@ def listing(measured: Measured) -> list[str]:
         "",
         f"Finding {FILES:,} files and their sizes on the local disk: {walk:,.0f} a second. An "
         f"actor's read of the manifest rows of one shard: {1000 * read:.1f} ms, "
-        f"{last['group_bytes'] / 1e3:,.0f} KB of a file's {catalog.ROWS_A_GROUP:,}-row group and "
+        f"{last['group_bytes'] / 1e3:,.0f} KB of a file's {ROWS_A_GROUP:,}-row group and "
         f"{last['footer_bytes'] / 1e3:,.0f} KB of its footer, once a shard.",
     ]
 
@@ -499,7 +511,7 @@ def paper(measured: Measured) -> list[str]:
             f"{what} written, {one:,.0f} bytes each": lambda n, one=one: size(n * one)
             for what, one in written.items()
         },
-        "files of the manifest": lambda n: f"{-(-n // catalog.ROWS_A_PART):,}",
+        "files of the manifest": lambda n: f"{-(-n // ROWS_A_PART):,}",
         f"shards of {SHARD}": lambda n: f"{-(-n // SHARD):,}",
         f"items for Ray Data, of {SHARDS_A_TASK} shards": lambda n: (
             f"{-(-n // (SHARD * SHARDS_A_TASK)):,}"

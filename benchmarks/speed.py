@@ -352,17 +352,18 @@ def scaled_decoding(files: list[Path]) -> tuple[float, float]:
     """The least and mean cosine of features between scaled and whole decoding."""
     from PIL import Image
 
-    from flowerray import photographs, weights
-    from flowerray.bases import BaseSpec
-    from flowerray.engines import open_engine
-    from flowerray.photographs import Limits
+    from flowerray.bases import weights
+    from flowerray.bases.prepared import PreparedBase
+    from flowerray.bases.spec import BaseSpec
+    from flowerray.sources import photographs
+    from flowerray.sources.photographs import Limits
 
     def whole(data: bytes) -> np.ndarray:
         image = photographs.upright(photographs.open_image(data, Limits()), None)
         return np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR))
 
     spec = BaseSpec("vgg16", None, 224, "vgg", "bilinear-dct", "float32", "keras", "imagenet", "-")
-    engine = open_engine(spec, weights.load("vgg16").arrays, threads=2)
+    engine = PreparedBase(spec, weights.load("vgg16").arrays).open(threads=2)
     cosines = []
     for file in files:
         data = file.read_bytes()

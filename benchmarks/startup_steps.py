@@ -13,11 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from flowerray import cluster
-from flowerray.bases import BaseSpec
-from flowerray.extract import FeatureWork, extract
+from flowerray.bases.prepared import PreparedBase
+from flowerray.commands.extract import extract
+from flowerray.pipeline import connection
+from flowerray.pipeline.features import FeatureWork
 from flowerray.settings import ExtractSettings
 
 
@@ -26,28 +25,28 @@ class TimedWork(FeatureWork):
 
     notes = ""
 
-    def __init__(self, spec: BaseSpec, mirror: bool) -> None:
-        super().__init__(spec, mirror)
+    def __init__(self, mirror: bool) -> None:
+        super().__init__(mirror)
         self.directory = TimedWork.notes
 
-    def open(self, model: list[np.ndarray], threads: int) -> Any:
+    def open(self, base: PreparedBase, threads: int) -> Any:
         began = time.time()
-        engine = super().open(model, threads)
+        engine = super().open(base, threads)
         Path(self.directory, f"{began} {time.time()}").touch()
         return engine
 
 
 def main(images: str, out: str, commanded: str) -> None:
     marks = [float(commanded), time.time()]
-    connect = cluster._connect
+    connect = connection._connect
 
     def timed_connect(*settings: str | None) -> None:
         marks.append(time.time())
         connect(*settings)
         marks.append(time.time())
 
-    cluster._connect = timed_connect
-    sys.modules["flowerray.extract"].FeatureWork = TimedWork  # type: ignore[attr-defined]
+    connection._connect = timed_connect
+    sys.modules["flowerray.commands.extract"].FeatureWork = TimedWork  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as TimedWork.notes:
         extract(ExtractSettings(images=images, out=out, shard_size=8))
         first = min(file.name for file in Path(TimedWork.notes).iterdir())

@@ -21,13 +21,18 @@ from measure import machine
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from flowerray import calibration, heads, shards, weights
-from flowerray.bases import BaseSpec
-from flowerray.engines import open_engine
-from flowerray.engines.keras import import_keras, open_head
-from flowerray.heads import TrainingData
+from flowerray.bases import weights
+from flowerray.bases.engines.keras import import_keras, open_head
+from flowerray.bases.prepared import PreparedBase
+from flowerray.bases.spec import BaseSpec
+from flowerray.heads.data import TrainingData
+from flowerray.heads.models import predict
+from flowerray.heads.recipes import RECIPES
+from flowerray.outputs import shards
+from flowerray.outputs.record import read_output
 from flowerray.settings import TrainSettings
-from flowerray.train import Fitted
+from flowerray.trust import calibration
+from flowerray.trust.evidence import Fitted
 
 CROPS = 3
 HELD_BACK = 0.2
@@ -59,16 +64,16 @@ def main() -> None:
             features[train], labels[train], features[valid], labels[valid], len(classes)
         )
         settings = TrainSettings(features="-", out="-", recipe=chosen.recipe, seed=seed)
-        *_, (_, model) = heads.RECIPES[chosen.recipe](data, None, seed, None)
+        *_, (_, model) = RECIPES[chosen.recipe](data, None, seed, None)
         fitted = Fitted.of(model, settings, data)
         final = open_head(fitted.head)
-        said, novel = split(heads.predict(final, features[held]))
+        said, novel = split(predict(final, features[held]))
         least = thresholds(fitted, data, classes, chosen.min_precision)
         predicted = said.argmax(axis=1)
         accepted = (said.max(axis=1) >= least[predicted]) & (novel <= 1)
         right = predicted[accepted] == labels[held][accepted]
         kept += bool(right.mean() >= chosen.min_precision) if len(right) else 0
-        scores = np.concatenate([novel, split(heads.predict(final, others))[1]])
+        scores = np.concatenate([novel, split(predict(final, others))[1]])
         auroc = roc_auc_score(np.arange(len(scores)) >= len(held), scores)
         error = fitted.calibration
         print(
@@ -81,7 +86,7 @@ def main() -> None:
 
 
 def read(directory: str) -> tuple[np.ndarray, np.ndarray, list[str], BaseSpec]:
-    output = shards.read_output(directory, "features")
+    output = read_output(directory, "features")
     table = shards.read_table(output, ["features", "label", "error"])
     table = table.filter(pc.is_null(table["error"]))
     classes = sorted(table["label"].unique().to_pylist())
@@ -134,11 +139,11 @@ def other_photographs(side: int) -> Iterator[np.ndarray]:
 
 
 def features_of(photographs: Iterator[np.ndarray], spec: BaseSpec) -> np.ndarray:
-    from flowerray.engines import openvino
+    from flowerray.bases.engines import openvino
 
     pretrained = weights.load(spec.base).arrays
     model = openvino.convert(spec, pretrained, None) if spec.engine == "openvino" else pretrained
-    engine, pixels = open_engine(spec, model, threads=2), np.stack(list(photographs))
+    engine, pixels = PreparedBase(spec, model).open(threads=2), np.stack(list(photographs))
     batches = [engine(pixels[i : i + 16]) for i in range(0, len(pixels), 16)]
     return np.concatenate(batches).astype(np.float16)
 

@@ -10,7 +10,7 @@ import io
 import os
 from pathlib import Path
 
-from flowerray import cli
+from flowerray import parser as command_line
 
 DOCUMENT = Path(__file__).parent / "commands.md"
 BEGINNING = """# Commands
@@ -29,7 +29,8 @@ def main() -> None:
 def document() -> str:
     """The whole of docs/commands.md."""
     os.environ["COLUMNS"] = "100"  # its lines are as wide on any terminal
-    parts = [f"## {name}\n\n```text\n{help_of(name).strip()}\n```\n" for name in cli.COMMANDS]
+    names = command_line.COMMANDS
+    parts = [f"## {name}\n\n```text\n{help_of(name).strip()}\n```\n" for name in names]
     return "\n".join([BEGINNING, *parts])
 
 
@@ -37,7 +38,7 @@ def help_of(command: str) -> str:
     """What `flowerray COMMAND --help` prints."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        cli.parser().parse_args([command, "--help"])
+        command_line.parser().parse_args([command, "--help"])
     return text.getvalue()
 
 

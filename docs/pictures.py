@@ -15,7 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from flowerray import cli, cluster
+from flowerray import cli
+from flowerray.pipeline import connection
 
 IMAGES = Path(__file__).parent / "images"
 WIDTH, HEIGHT = 1000, 640
@@ -26,7 +27,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         os.chdir(directory)
-        with cluster.connection(None):
+        with connection.connection(None):
             do("flowerray sample demo")
             do("flowerray run demo/labelled demo/pile --out results --truth demo/truth.csv")
         do("flowerray report results/labels --out labels.html")

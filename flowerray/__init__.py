@@ -16,10 +16,7 @@ if (
 ):
     sys.path.pop(0)
 
-from types import ModuleType
-
 from flowerray.api import (
-    CALLS,
     baseline,
     check,
     evaluate,
@@ -32,11 +29,12 @@ from flowerray.api import (
     verify,
 )
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "FlowerrayError",
     "UsageError",
+    "__version__",
     "baseline",
     "check",
     "evaluate",
@@ -48,13 +46,3 @@ __all__ = [
     "train",
     "verify",
 ]
-
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: object) -> None:
-        # Python would put the module flowerray/label.py, once imported, where the call label is.
-        if not (name in CALLS and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -22,28 +22,6 @@ def extract(
     images: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    uri_column: str | None = None,
-    label_column: str | None = None,
-    endpoint_url: str | None = None,
-    anonymous: bool = False,
-    allow_redirects: str | None = None,
-    max_megapixels: float = 100.0,
-    max_megabytes: float = 256.0,
-    formats: str | None = None,
-    read_timeout: float = 60.0,
-    decode_timeout: float = 60.0,
-    address: str | None = None,
-    device: Literal['auto', 'cpu', 'gpu'] = 'auto',
-    actors: int | None = None,
-    threads: int | None = None,
-    batch_size: int | None = None,
-    shard_size: int | None = None,
-    weights: str | PathLike[str] = 'imagenet',
-    engine: Literal['auto', 'keras', 'openvino'] = 'auto',
-    append: bool = False,
-    sync: bool = False,
-    overwrite: bool = False,
-    retry_rejected: bool = False,
     base: str = 'vgg16',
     layer: str | None = None,
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
@@ -54,6 +32,28 @@ def extract(
     train_per_class: int | None = None,
     valid_per_class: int | None = None,
     seed: int = 0,
+    append: bool = False,
+    sync: bool = False,
+    overwrite: bool = False,
+    retry_rejected: bool = False,
+    weights: str | PathLike[str] = 'imagenet',
+    engine: Literal['auto', 'keras', 'openvino'] = 'auto',
+    shard_size: int | None = None,
+    label_column: str | None = None,
+    uri_column: str | None = None,
+    max_megapixels: float = 100.0,
+    max_megabytes: float = 256.0,
+    formats: str | None = None,
+    read_timeout: float = 60.0,
+    decode_timeout: float = 60.0,
+    device: Literal['auto', 'cpu', 'gpu'] = 'auto',
+    actors: int | None = None,
+    threads: int | None = None,
+    batch_size: int | None = None,
+    address: str | None = None,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
 ) -> ExtractSummary:
     """Turn labelled photographs into features.
 
@@ -62,44 +62,6 @@ def extract(
             valid/), a flat directory, a glob, a .txt list, or a .parquet or .csv table with a
             uri column; local, or s3://, gs://, az://, hdfs://, https://
         out (str | PathLike[str]): directory for the shards
-        uri_column (str | None, default None): the table's column of photographs [uri, or the
-            likeliest, which is said]
-        label_column (str | None, default None): the table's column of classes [label, or the
-            likeliest, which is said]
-        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
-            own]
-        anonymous (bool, default False): read photographs in object stores without credentials
-        allow_redirects (str | None, default None): hosts, by commas, that web servers may
-            redirect to [their own]
-        max_megapixels (float, default 100.0): reject larger photographs before decoding them
-        max_megabytes (float, default 256.0): reject larger files before reading them
-        formats (str | None, default None): image formats to decode, with commas between, or
-            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
-        read_timeout (float, default 60.0): give a photograph up that is not read in so many
-            seconds
-        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
-            many seconds
-        address (str | None, default None): Ray cluster to run on (host:port or auto); without
-            it, and outside a Ray job, a Ray of one node starts and stops with the command
-        device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
-            asks a cluster that scales from zero for GPU nodes
-        actors (int | None, default None): Ray actors, each with its own base [one a GPU, and
-            one a CPU elsewhere]
-        threads (int | None, default None): CPU threads that each actor computes with [1, more
-            where memory is short], or on a GPU decodes with [all CPUs beside the GPU]
-        batch_size (int | None, default None): photographs in one forward pass [16, on a GPU
-            128]
-        shard_size (int | None, default None): photographs in one shard, the unit of work and of
-            retry [32 to 512, by their number]
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
-            (for smoke tests)
-        engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
-            openvino on CPUs [openvino where it is installed]
-        append (bool, default False): keep what --out has, add the photographs that came since
-        sync (bool, default False): as --append, and retire the rows whose file is gone or has
-            another label now
-        overwrite (bool, default False): delete what an earlier run left in --out, start anew
-        retry_rejected (bool, default False): only try the rejected photographs of --out again
         base (str, default 'vgg16'): pretrained base; `flowerray bases` lists them
         layer (str | None, default None): take the features after this layer [the last]
         preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None,
@@ -119,6 +81,44 @@ def extract(
         valid_per_class (int | None, default None): photographs of each class to validate on,
             drawn by --seed
         seed (int, default 0): seed of the split
+        append (bool, default False): keep what --out has, add the photographs that came since
+        sync (bool, default False): as --append, and retire the rows whose file is gone or has
+            another label now
+        overwrite (bool, default False): delete what an earlier run left in --out, start anew
+        retry_rejected (bool, default False): only try the rejected photographs of --out again
+        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
+            (for smoke tests)
+        engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
+            openvino on CPUs [openvino where it is installed]
+        shard_size (int | None, default None): photographs in one shard, the unit of work and of
+            retry [32 to 512, by their number]
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
+        formats (str | None, default None): image formats to decode, with commas between, or
+            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
+        read_timeout (float, default 60.0): give a photograph up that is not read in so many
+            seconds
+        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
+            many seconds
+        device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
+            asks a cluster that scales from zero for GPU nodes
+        actors (int | None, default None): Ray actors, each with its own base [one a GPU, and
+            one a CPU elsewhere]
+        threads (int | None, default None): CPU threads that each actor computes with [1, more
+            where memory is short], or on a GPU decodes with [all CPUs beside the GPU]
+        batch_size (int | None, default None): photographs in one forward pass [16, on a GPU
+            128]
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
 
     Returns:
         ExtractSummary
@@ -132,12 +132,6 @@ def train(
     features: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    uri_column: str | None = None,
-    label_column: str | None = None,
-    endpoint_url: str | None = None,
-    anonymous: bool = False,
-    allow_redirects: str | None = None,
-    address: str | None = None,
     recipe: Literal['mlp', 'logistic', 'article', 'finetune'] = 'mlp',
     epochs: int | None = None,
     patience: int | None = None,
@@ -148,23 +142,18 @@ def train(
     overwrite: bool = False,
     tensorboard: str | PathLike[str] | None = None,
     mlflow: str | None = None,
+    label_column: str | None = None,
+    uri_column: str | None = None,
+    address: str | None = None,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
 ) -> TrainSummary:
     """Fit a classifier's head on features.
 
     Args:
         features (str | PathLike[str]): directory that `flowerray extract` wrote
         out (str | PathLike[str]): directory for the classifier
-        uri_column (str | None, default None): the table's column of photographs [uri, or the
-            likeliest, which is said]
-        label_column (str | None, default None): the table's column of classes [label, or the
-            likeliest, which is said]
-        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
-            own]
-        anonymous (bool, default False): read photographs in object stores without credentials
-        allow_redirects (str | None, default None): hosts, by commas, that web servers may
-            redirect to [their own]
-        address (str | None, default None): Ray cluster to run on (host:port or auto); without
-            it, and outside a Ray job, a Ray of one node starts and stops with the command
         recipe (Literal['mlp', 'logistic', 'article', 'finetune'], default 'mlp'): how the head
             is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or finetune (the
             base's layers after --layer too, 4 epochs)
@@ -185,6 +174,17 @@ def train(
             TensorBoard, into a directory of their own in this one
         mlflow (str | None, default None): log parameters, epochs, scores and the classifier to
             this experiment at MLFLOW_TRACKING_URI; needs flowerray[mlflow]
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
 
     Returns:
         TrainSummary
@@ -197,35 +197,35 @@ def train(
 def label(
     images: str | PathLike[str],
     *,
-    out: str | PathLike[str],
     classifier: str | PathLike[str],
+    out: str | PathLike[str],
+    min_precision: float | None = None,
+    min_confidence: float | None = None,
+    format: Literal['parquet', 'csv', 'jsonl'] = 'parquet',
+    gallery: str | PathLike[str] | None = None,
+    top_k: int = 3,
+    precision: Literal['float32', 'bfloat16', 'float16', 'int8'] | None = None,
+    append: bool = False,
+    sync: bool = False,
+    overwrite: bool = False,
+    retry_rejected: bool = False,
+    weights: str | PathLike[str] = 'imagenet',
+    engine: Literal['auto', 'keras', 'openvino'] = 'auto',
+    shard_size: int | None = None,
     uri_column: str | None = None,
-    endpoint_url: str | None = None,
-    anonymous: bool = False,
-    allow_redirects: str | None = None,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
     read_timeout: float = 60.0,
     decode_timeout: float = 60.0,
-    address: str | None = None,
     device: Literal['auto', 'cpu', 'gpu'] = 'auto',
     actors: int | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
-    shard_size: int | None = None,
-    weights: str | PathLike[str] = 'imagenet',
-    engine: Literal['auto', 'keras', 'openvino'] = 'auto',
-    append: bool = False,
-    sync: bool = False,
-    overwrite: bool = False,
-    retry_rejected: bool = False,
-    precision: Literal['float32', 'bfloat16', 'float16', 'int8'] | None = None,
-    top_k: int = 3,
-    min_precision: float | None = None,
-    min_confidence: float | None = None,
-    format: Literal['parquet', 'csv', 'jsonl'] = 'parquet',
-    gallery: str | PathLike[str] | None = None,
+    address: str | None = None,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
 ) -> LabelSummary:
     """Label photographs with a classifier.
 
@@ -233,48 +233,8 @@ def label(
         images (str | PathLike[str]): directory (searched to any depth), a glob, a .txt list, or
             a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://,
             https://
-        out (str | PathLike[str]): directory for the shards
         classifier (str | PathLike[str]): directory that `flowerray train` wrote
-        uri_column (str | None, default None): the table's column of photographs [uri, or the
-            likeliest, which is said]
-        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
-            own]
-        anonymous (bool, default False): read photographs in object stores without credentials
-        allow_redirects (str | None, default None): hosts, by commas, that web servers may
-            redirect to [their own]
-        max_megapixels (float, default 100.0): reject larger photographs before decoding them
-        max_megabytes (float, default 256.0): reject larger files before reading them
-        formats (str | None, default None): image formats to decode, with commas between, or
-            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
-        read_timeout (float, default 60.0): give a photograph up that is not read in so many
-            seconds
-        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
-            many seconds
-        address (str | None, default None): Ray cluster to run on (host:port or auto); without
-            it, and outside a Ray job, a Ray of one node starts and stops with the command
-        device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
-            asks a cluster that scales from zero for GPU nodes
-        actors (int | None, default None): Ray actors, each with its own base [one a GPU, and
-            one a CPU elsewhere]
-        threads (int | None, default None): CPU threads that each actor computes with [1, more
-            where memory is short], or on a GPU decodes with [all CPUs beside the GPU]
-        batch_size (int | None, default None): photographs in one forward pass [16, on a GPU
-            128]
-        shard_size (int | None, default None): photographs in one shard, the unit of work and of
-            retry [32 to 512, by their number]
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
-            (for smoke tests)
-        engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
-            openvino on CPUs [openvino where it is installed]
-        append (bool, default False): keep what --out has, add the photographs that came since
-        sync (bool, default False): as --append, and retire the rows whose file is gone or has
-            another label now
-        overwrite (bool, default False): delete what an earlier run left in --out, start anew
-        retry_rejected (bool, default False): only try the rejected photographs of --out again
-        precision (Literal['float32', 'bfloat16', 'float16', 'int8'] | None, default None):
-            arithmetic of the base; another than the classifier's is tried on a sample first,
-            and how many labels agree is said [the classifier's]
-        top_k (int, default 3): labels kept for each photograph
+        out (str | PathLike[str]): directory for the shards
         min_precision (float | None, default None): accept a class' labels down to the
             confidence at which so large a share of them is right, by the bound that the
             classifier's evidence allows; the rest goes to OUT/review.parquet
@@ -284,6 +244,46 @@ def label(
             one csv or jsonl file
         gallery (str | PathLike[str] | None, default None): draw photographs with label and
             confidence into this PNG
+        top_k (int, default 3): labels kept for each photograph
+        precision (Literal['float32', 'bfloat16', 'float16', 'int8'] | None, default None):
+            arithmetic of the base; another than the classifier's is tried on a sample first,
+            and how many labels agree is said [the classifier's]
+        append (bool, default False): keep what --out has, add the photographs that came since
+        sync (bool, default False): as --append, and retire the rows whose file is gone or has
+            another label now
+        overwrite (bool, default False): delete what an earlier run left in --out, start anew
+        retry_rejected (bool, default False): only try the rejected photographs of --out again
+        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
+            (for smoke tests)
+        engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
+            openvino on CPUs [openvino where it is installed]
+        shard_size (int | None, default None): photographs in one shard, the unit of work and of
+            retry [32 to 512, by their number]
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
+        formats (str | None, default None): image formats to decode, with commas between, or
+            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
+        read_timeout (float, default 60.0): give a photograph up that is not read in so many
+            seconds
+        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
+            many seconds
+        device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
+            asks a cluster that scales from zero for GPU nodes
+        actors (int | None, default None): Ray actors, each with its own base [one a GPU, and
+            one a CPU elsewhere]
+        threads (int | None, default None): CPU threads that each actor computes with [1, more
+            where memory is short], or on a GPU decodes with [all CPUs beside the GPU]
+        batch_size (int | None, default None): photographs in one forward pass [16, on a GPU
+            128]
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
 
     Returns:
         LabelSummary
@@ -298,10 +298,6 @@ def run(
     pile: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    endpoint_url: str | None = None,
-    anonymous: bool = False,
-    allow_redirects: str | None = None,
-    address: str | None = None,
     truth: str | PathLike[str] | None = None,
     base: str = 'vgg16',
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
@@ -310,6 +306,10 @@ def run(
     actors: int | None = None,
     weights: str | PathLike[str] = 'imagenet',
     seed: int = 0,
+    address: str | None = None,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
 ) -> RunSummary:
     """Extract, train and label in one go.
 
@@ -317,13 +317,6 @@ def run(
         images (str | PathLike[str]): labelled photographs, as for `flowerray extract`
         pile (str | PathLike[str]): photographs to label, as for `flowerray label`
         out (str | PathLike[str]): directory for features/, classifier/, labels/ and labels.png
-        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
-            own]
-        anonymous (bool, default False): read photographs in object stores without credentials
-        allow_redirects (str | None, default None): hosts, by commas, that web servers may
-            redirect to [their own]
-        address (str | None, default None): Ray cluster to run on (host:port or auto); without
-            it, and outside a Ray job, a Ray of one node starts and stops with the command
         truth (str | PathLike[str] | None, default None): CSV with columns file and label, to
             score the pile's labels
         base (str, default 'vgg16'): pretrained base
@@ -336,6 +329,13 @@ def run(
         actors (int | None, default None): Ray actors
         weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
         seed (int, default 0): seed of split and training
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
 
     Returns:
         RunSummary
@@ -349,8 +349,8 @@ def evaluate(
     labels: str | PathLike[str],
     *,
     truth: str | PathLike[str],
-    uri_column: str | None = None,
     label_column: str | None = None,
+    uri_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -361,9 +361,9 @@ def evaluate(
         labels (str | PathLike[str]): directory that `flowerray label` wrote
         truth (str | PathLike[str]): table with columns file (or uri, path) and label, or
             `folders`: each photograph's folder is its label
-        uri_column (str | None, default None): the table's column of photographs [uri, or the
-            likeliest, which is said]
         label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
@@ -407,16 +407,6 @@ def verify(
 def check(
     source: str | PathLike[str],
     *,
-    uri_column: str | None = None,
-    label_column: str | None = None,
-    endpoint_url: str | None = None,
-    anonymous: bool = False,
-    allow_redirects: str | None = None,
-    max_megapixels: float = 100.0,
-    max_megabytes: float = 256.0,
-    formats: str | None = None,
-    read_timeout: float = 60.0,
-    decode_timeout: float = 60.0,
     only: str | None = None,
     out: str | PathLike[str] | None = None,
     strict: bool = False,
@@ -424,29 +414,22 @@ def check(
     max_aspect: float = 3.0,
     min_photographs: int = 20,
     max_imbalance: float = 10.0,
+    label_column: str | None = None,
+    uri_column: str | None = None,
+    max_megapixels: float = 100.0,
+    max_megabytes: float = 256.0,
+    formats: str | None = None,
+    read_timeout: float = 60.0,
+    decode_timeout: float = 60.0,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
 ) -> CheckSummary:
     """Find copies, leakage, wrong labels and odd files in a labelled set.
 
     Args:
         source (str | PathLike[str]): labelled photographs, as for `flowerray extract`, or its
             --out, which shows wrong labels as well
-        uri_column (str | None, default None): the table's column of photographs [uri, or the
-            likeliest, which is said]
-        label_column (str | None, default None): the table's column of classes [label, or the
-            likeliest, which is said]
-        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
-            own]
-        anonymous (bool, default False): read photographs in object stores without credentials
-        allow_redirects (str | None, default None): hosts, by commas, that web servers may
-            redirect to [their own]
-        max_megapixels (float, default 100.0): reject larger photographs before decoding them
-        max_megabytes (float, default 256.0): reject larger files before reading them
-        formats (str | None, default None): image formats to decode, with commas between, or
-            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
-        read_timeout (float, default 60.0): give a photograph up that is not read in so many
-            seconds
-        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
-            many seconds
         only (str | None, default None): do these checks alone, comma-separated: unreadable,
             exact_duplicate, near_duplicate, leakage, two_labels, mislabelled, imbalance,
             few_photographs, similar_names, small, extreme_aspect
@@ -459,6 +442,23 @@ def check(
         min_photographs (int, default 20): fewer photographs of a class are few
         max_imbalance (float, default 10.0): largest class over the smallest, above which it is
             an imbalance
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
+        formats (str | None, default None): image formats to decode, with commas between, or
+            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
+        read_timeout (float, default 60.0): give a photograph up that is not read in so many
+            seconds
+        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
+            many seconds
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
 
     Returns:
         CheckSummary
@@ -471,24 +471,24 @@ def check(
 def report(
     source: str | PathLike[str],
     *,
+    out: str | PathLike[str] = 'report.html',
+    thumbnails: int = 500,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
-    out: str | PathLike[str] = 'report.html',
-    thumbnails: int = 500,
 ) -> ReportSummary:
     """Make one HTML page of a classifier or of labels, to look at and to correct labels on.
 
     Args:
         source (str | PathLike[str]): classifier that `flowerray train` wrote, or labels that
             `flowerray label` wrote
+        out (str | PathLike[str], default 'report.html'): the page, one HTML file
+        thumbnails (int, default 500): photographs shown at most, in all
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
-        out (str | PathLike[str], default 'report.html'): the page, one HTML file
-        thumbnails (int, default 500): photographs shown at most, in all
 
     Returns:
         ReportSummary
@@ -503,15 +503,15 @@ def export(
     *,
     format: Literal['csv', 'jsonl', 'labelstudio', 'fiftyone', 'folders'],
     out: str | PathLike[str],
-    endpoint_url: str | None = None,
-    anonymous: bool = False,
-    allow_redirects: str | None = None,
     accepted_only: bool = False,
     min_confidence: float | None = None,
     copy: bool = False,
     url_root: str | PathLike[str] = '/',
     url_prefix: str | None = None,
     overwrite: bool = False,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
 ) -> ExportSummary:
     """Write labels for other tools: tables, Label Studio, FiftyOne, class folders.
 
@@ -520,11 +520,6 @@ def export(
         format (Literal['csv', 'jsonl', 'labelstudio', 'fiftyone', 'folders']): csv, jsonl,
             labelstudio: one file; fiftyone, folders: a directory
         out (str | PathLike[str]): the file or directory to write
-        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
-            own]
-        anonymous (bool, default False): read photographs in object stores without credentials
-        allow_redirects (str | None, default None): hosts, by commas, that web servers may
-            redirect to [their own]
         accepted_only (bool, default False): leave out the labels that were not accepted
         min_confidence (float | None, default None): leave out the labels below this confidence
         copy (bool, default False): folders: copy the photographs instead of linking them
@@ -535,6 +530,11 @@ def export(
             local files]
         overwrite (bool, default False): fiftyone, folders: delete the earlier export in --out,
             start anew
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
 
     Returns:
         ExportSummary
@@ -548,19 +548,19 @@ def baseline(
     images: str | PathLike[str],
     *,
     out: str | PathLike[str],
+    limit: int = 25,
+    top_k: int = 3,
+    weights: str | PathLike[str] | None = None,
+    class_names: str | PathLike[str] | None = None,
     uri_column: str | None = None,
-    endpoint_url: str | None = None,
-    anonymous: bool = False,
-    allow_redirects: str | None = None,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
     read_timeout: float = 60.0,
     decode_timeout: float = 60.0,
-    limit: int = 25,
-    top_k: int = 3,
-    weights: str | PathLike[str] | None = None,
-    class_names: str | PathLike[str] | None = None,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
 ) -> BaselineSummary:
     """Show what VGG16 as published says of photographs, in ImageNet's classes.
 
@@ -569,13 +569,14 @@ def baseline(
             a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://,
             https://
         out (str | PathLike[str]): directory for baseline.parquet and baseline.png
+        limit (int, default 25): photographs, taken evenly from all
+        top_k (int, default 3): classes said of each photograph
+        weights (str | PathLike[str] | None, default None): VGG16's weights with their top, a
+            Keras .h5 of 528 MB [Keras' download]
+        class_names (str | PathLike[str] | None, default None): Keras' imagenet_class_index.json
+            [Keras' download]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
             likeliest, which is said]
-        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
-            own]
-        anonymous (bool, default False): read photographs in object stores without credentials
-        allow_redirects (str | None, default None): hosts, by commas, that web servers may
-            redirect to [their own]
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
@@ -584,12 +585,11 @@ def baseline(
             seconds
         decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
             many seconds
-        limit (int, default 25): photographs, taken evenly from all
-        top_k (int, default 3): classes said of each photograph
-        weights (str | PathLike[str] | None, default None): VGG16's weights with their top, a
-            Keras .h5 of 528 MB [Keras' download]
-        class_names (str | PathLike[str] | None, default None): Keras' imagenet_class_index.json
-            [Keras' download]
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
 
     Returns:
         BaselineSummary

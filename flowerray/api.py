@@ -35,15 +35,15 @@ from flowerray.settings import (
 )
 
 if TYPE_CHECKING:
-    from flowerray.baseline import BaselineSummary
-    from flowerray.check import CheckSummary
-    from flowerray.export import ExportSummary
-    from flowerray.extract import ExtractSummary
-    from flowerray.label import LabelSummary
-    from flowerray.report import ReportSummary
-    from flowerray.run import RunSummary
-    from flowerray.train import TrainSummary
-    from flowerray.verify import Verdict
+    from flowerray.commands.baseline import BaselineSummary
+    from flowerray.commands.check import CheckSummary
+    from flowerray.commands.export import ExportSummary
+    from flowerray.commands.extract import ExtractSummary
+    from flowerray.commands.label import LabelSummary
+    from flowerray.commands.report import ReportSummary
+    from flowerray.commands.run import RunSummary
+    from flowerray.commands.train import TrainSummary
+    from flowerray.commands.verify import Verdict
 
 Field = dataclasses.Field[Any]
 
@@ -126,7 +126,7 @@ def _documentation(
 @_call
 def extract(settings: ExtractSettings) -> ExtractSummary:
     """Turn labelled photographs into features."""
-    from flowerray.extract import extract
+    from flowerray.commands.extract import extract
 
     return extract(settings)
 
@@ -134,7 +134,7 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
 @_call
 def train(settings: TrainSettings) -> TrainSummary:
     """Fit a classifier's head on features."""
-    from flowerray.train import train
+    from flowerray.commands.train import train
 
     return train(settings)
 
@@ -142,7 +142,7 @@ def train(settings: TrainSettings) -> TrainSummary:
 @_call
 def label(settings: LabelSettings) -> LabelSummary:
     """Label photographs with a classifier."""
-    from flowerray.label import label
+    from flowerray.commands.label import label
 
     return label(settings)
 
@@ -150,7 +150,7 @@ def label(settings: LabelSettings) -> LabelSummary:
 @_call
 def run(settings: RunSettings) -> RunSummary:
     """Extract, train and label in one go."""
-    from flowerray.run import run
+    from flowerray.commands.run import run
 
     return run(settings)
 
@@ -158,7 +158,7 @@ def run(settings: RunSettings) -> RunSummary:
 @_call
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """Score labels against a truth."""
-    from flowerray.evaluate import evaluate
+    from flowerray.commands.evaluate import evaluate
 
     return evaluate(settings.labels, settings.truth, settings.columns)
 
@@ -166,7 +166,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 @_call
 def verify(settings: VerifySettings) -> Verdict:
     """Check that an output has every photograph once."""
-    from flowerray.verify import verify
+    from flowerray.commands.verify import verify
 
     return verify(settings.out)
 
@@ -174,7 +174,7 @@ def verify(settings: VerifySettings) -> Verdict:
 @_call
 def check(settings: CheckSettings) -> CheckSummary:
     """Find copies, leakage, wrong labels and odd files in a labelled set."""
-    from flowerray.check import check
+    from flowerray.commands.check import check
 
     return check(settings)
 
@@ -182,7 +182,7 @@ def check(settings: CheckSettings) -> CheckSummary:
 @_call
 def report(settings: ReportSettings) -> ReportSummary:
     """Make one HTML page of a classifier or of labels, to look at and to correct labels on."""
-    from flowerray.report import report
+    from flowerray.commands.report import report
 
     return report(settings)
 
@@ -190,7 +190,7 @@ def report(settings: ReportSettings) -> ReportSummary:
 @_call
 def export(settings: ExportSettings) -> ExportSummary:
     """Write labels for other tools: tables, Label Studio, FiftyOne, class folders."""
-    from flowerray.export import export
+    from flowerray.commands.export import export
 
     return export(settings)
 
@@ -198,7 +198,7 @@ def export(settings: ExportSettings) -> ExportSummary:
 @_call
 def baseline(settings: BaselineSettings) -> BaselineSummary:
     """Show what VGG16 as published says of photographs, in ImageNet's classes."""
-    from flowerray.baseline import baseline
+    from flowerray.commands.baseline import baseline
 
     return baseline(settings)
 

@@ -14,17 +14,17 @@ import os
 import types
 import typing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flowerray.errors import UsageError
+from flowerray.exports import FORMATS
 
 if TYPE_CHECKING:
-    from flowerray.photographs import Limits
+    from flowerray.sources.columns import Columns
+    from flowerray.sources.photographs import Limits
     from flowerray.stores import Access
-    from flowerray.tables import Columns
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
-EXPORT_FORMATS = ("csv", "jsonl", "labelstudio", "fiftyone", "folders")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 PREPARATIONS = ("vgg", "tf", "torch", "none", "efficientnet", "article")
 RECIPES = ("mlp", "logistic", "article", "finetune")
@@ -78,10 +78,37 @@ def is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING
 
 
+# Below these an option is shown, last in the help; those of the job itself come before.
+HEADINGS = ("tables", "photographs", "where it runs", "stores")
+
+
 def options_of(settings: type[Settings]) -> list[dataclasses.Field[Any]]:
-    """The options: the positional ones, those that must be given, the others."""
-    fields = dataclasses.fields(settings)
-    return sorted(fields, key=lambda f: (not f.metadata["positional"], not is_required(f)))
+    """The options of `settings` in the order of need, as `grouped_options` has them."""
+    return [field for group in grouped_options(settings).values() for field in group]
+
+
+def grouped_options(settings: type[Settings]) -> dict[str, list[dataclasses.Field[Any]]]:
+    """The options of `settings` by heading: those that are given by their place, those that must be
+    given, the job's own, then what it shares with others."""
+    declared: dict[str, type] = {}
+    for ancestor in settings.__mro__:
+        for name in vars(ancestor).get("__annotations__", ()):
+            declared.setdefault(name, ancestor)
+    groups: dict[str, list[dataclasses.Field[Any]]] = {
+        name: [] for name in ("positional", "required", "options", *HEADINGS)
+    }
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    for name, ancestor in declared.items():
+        if name not in fields:
+            continue
+        field = fields[name]
+        heading = vars(ancestor).get("heading", "options")
+        if field.metadata["positional"]:
+            heading = "positional"
+        elif is_required(field):
+            heading = "required"
+        groups[heading].append(field)
+    return {heading: group for heading, group in groups.items() if group}
 
 
 def kinds_of(settings: type[Settings]) -> dict[str, type]:
@@ -153,6 +180,7 @@ class CommandSettings(Settings):
 class StorageSettings(Settings):
     """How object stores and web servers are reached, beside what the environment says."""
 
+    heading: ClassVar[str] = "stores"
     endpoint_url: str | None = option(
         "address of the S3 server behind s3:// [AWS' own]", None, metavar="URL"
     )
@@ -175,6 +203,7 @@ class StorageSettings(Settings):
 class PhotographSettings(StorageSettings):
     """How photographs are reached, and which are refused."""
 
+    heading: ClassVar[str] = "photographs"
     max_megapixels: float = option(
         "reject larger photographs before decoding them", 100.0, minimum=0.01, metavar="MP"
     )
@@ -205,15 +234,15 @@ class PhotographSettings(StorageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.formats is not None:
-            from flowerray.formats import chosen
+            from flowerray.sources.formats import chosen
 
             chosen(self.formats)  # names all of them rightly
 
     @property
     def limits(self) -> Limits:
-        """These, as ``flowerray.photographs`` takes them."""
-        from flowerray.formats import PHOTOGRAPHS, chosen
-        from flowerray.photographs import Limits
+        """These, as ``flowerray.sources.photographs`` takes them."""
+        from flowerray.sources.formats import PHOTOGRAPHS, chosen
+        from flowerray.sources.photographs import Limits
 
         formats = PHOTOGRAPHS if self.formats is None else chosen(self.formats)
         return Limits(
@@ -229,6 +258,7 @@ class PhotographSettings(StorageSettings):
 class UriColumnSettings(Settings):
     """Which column of a table names the photographs."""
 
+    heading: ClassVar[str] = "tables"
     uri_column: str | None = option(
         "the table's column of photographs [uri, or the likeliest, which is said]",
         None,
@@ -237,8 +267,8 @@ class UriColumnSettings(Settings):
 
     @property
     def columns(self) -> Columns:
-        """As ``flowerray.tables`` takes it."""
-        from flowerray.tables import Columns
+        """As ``flowerray.sources.tables`` takes it."""
+        from flowerray.sources.columns import Columns
 
         return Columns(self.uri_column)
 
@@ -247,6 +277,7 @@ class UriColumnSettings(Settings):
 class ColumnSettings(UriColumnSettings):
     """Which columns of a table name the photographs and their classes."""
 
+    heading: ClassVar[str] = "tables"
     label_column: str | None = option(
         "the table's column of classes [label, or the likeliest, which is said]",
         None,
@@ -255,8 +286,8 @@ class ColumnSettings(UriColumnSettings):
 
     @property
     def columns(self) -> Columns:
-        """As ``flowerray.tables`` takes them."""
-        from flowerray.tables import Columns
+        """As ``flowerray.sources.tables`` takes them."""
+        from flowerray.sources.columns import Columns
 
         return Columns(self.uri_column, self.label_column)
 
@@ -265,6 +296,7 @@ class ColumnSettings(UriColumnSettings):
 class ClusterSettings(Settings):
     """Where a job runs."""
 
+    heading: ClassVar[str] = "where it runs"
     address: str | None = option(
         "Ray cluster to run on (host:port or auto); "
         "without it, and outside a Ray job, a Ray of one node starts and stops with the command",
@@ -277,6 +309,7 @@ class ClusterSettings(Settings):
 class PlanSettings(ClusterSettings):
     """How many actors of what kind, for `flowerray plan` and the jobs that start them."""
 
+    heading: ClassVar[str] = "where it runs"
     device: str = option(
         "what each actor computes on; gpu asks a cluster that scales from zero for GPU nodes",
         "auto",
@@ -305,12 +338,12 @@ class InferenceSettings(PlanSettings, PhotographSettings):
     """How photographs pass through a base, for extract and label alike."""
 
     out: str = option("directory for the shards", metavar="OUT", path=True)
-    shard_size: int | None = option(
-        "photographs in one shard, the unit of work and of retry [32 to 512, by their number]",
-        None,
-        minimum=1,
-        metavar="N",
+    append: bool = option("keep what --out has, add the photographs that came since", False)
+    sync: bool = option(
+        "as --append, and retire the rows whose file is gone or has another label now", False
     )
+    overwrite: bool = option("delete what an earlier run left in --out, start anew", False)
+    retry_rejected: bool = option("only try the rejected photographs of --out again", False)
     weights: str = option(
         "imagenet, a weights file, or random (for smoke tests)",
         "imagenet",
@@ -322,12 +355,12 @@ class InferenceSettings(PlanSettings, PhotographSettings):
         "auto",
         choices=("auto", "keras", "openvino"),
     )
-    append: bool = option("keep what --out has, add the photographs that came since", False)
-    sync: bool = option(
-        "as --append, and retire the rows whose file is gone or has another label now", False
+    shard_size: int | None = option(
+        "photographs in one shard, the unit of work and of retry [32 to 512, by their number]",
+        None,
+        minimum=1,
+        metavar="N",
     )
-    overwrite: bool = option("delete what an earlier run left in --out, start anew", False)
-    retry_rejected: bool = option("only try the rejected photographs of --out again", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -457,13 +490,6 @@ class LabelSettings(InferenceSettings, UriColumnSettings):
         path=True,
     )
     classifier: str = option("directory that `flowerray train` wrote", path=True)
-    precision: str | None = option(
-        "arithmetic of the base; another than the classifier's is tried on a sample first, and how "
-        "many labels agree is said [the classifier's]",
-        None,
-        choices=PRECISIONS,
-    )
-    top_k: int = option("labels kept for each photograph", 3, minimum=1, metavar="K")
     min_precision: float | None = option(
         "accept a class' labels down to the confidence at which so large a share of them is right, "
         "by the bound that the classifier's evidence allows; the rest goes to OUT/review.parquet",
@@ -485,6 +511,13 @@ class LabelSettings(InferenceSettings, UriColumnSettings):
     gallery: str | None = option(
         "draw photographs with label and confidence into this PNG", None, metavar="PNG", path=True
     )
+    top_k: int = option("labels kept for each photograph", 3, minimum=1, metavar="K")
+    precision: str | None = option(
+        "arithmetic of the base; another than the classifier's is tried on a sample first, and how "
+        "many labels agree is said [the classifier's]",
+        None,
+        choices=PRECISIONS,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -494,7 +527,7 @@ class LabelSettings(InferenceSettings, UriColumnSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(ClusterSettings, StorageSettings):
-    """Settings of :func:`flowerray.run.run`: all three jobs, each with its defaults."""
+    """Settings of :func:`flowerray.commands.run.run`: all three jobs, each with its defaults."""
 
     images: str = option(
         "labelled photographs, as for `flowerray extract`", positional=True, path=True
@@ -542,7 +575,7 @@ class EvaluateSettings(StorageSettings, ColumnSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class VerifySettings(StorageSettings):
-    """Settings of :func:`flowerray.verify.verify`."""
+    """Settings of :func:`flowerray.commands.verify.verify`."""
 
     out: str = option("the --out of extract or label", positional=True, path=True)
 
@@ -617,7 +650,7 @@ class ExportSettings(StorageSettings):
 
     labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
     format: str = option(
-        "csv, jsonl, labelstudio: one file; fiftyone, folders: a directory", choices=EXPORT_FORMATS
+        "csv, jsonl, labelstudio: one file; fiftyone, folders: a directory", choices=tuple(FORMATS)
     )
     out: str = option("the file or directory to write", metavar="PATH", path=True)
     accepted_only: bool = option("leave out the labels that were not accepted", False)
@@ -683,7 +716,7 @@ class BaselineSettings(PhotographSettings, UriColumnSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings(Settings):
-    """Settings of :func:`flowerray.sample.draw_sample`."""
+    """Settings of :func:`flowerray.commands.sample.draw_sample`."""
 
     directory: str = option(
         "new directory for labelled/, pile/ and truth.csv", positional=True, path=True

@@ -34,7 +34,7 @@ import numpy as np
 import pyarrow.dataset
 from PIL import Image
 
-from flowerray.sample import draw_sample
+from flowerray.commands.sample import draw_sample
 
 SHARD, BATCH, ACTORS = 10, 5, 2
 SECONDS_A_SEED = 300

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import site
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from flowerray.sample import SampleSet, draw_sample
+from flowerray.commands.sample import SampleSet, draw_sample
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RAY = str(Path(sys.executable).parent / "ray")
@@ -67,9 +68,9 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
 @pytest.fixture(scope="session")
 def fast(sample: SampleSet, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`features` of the sample set and a `classifier`: on thumbnails, so poor but fast."""
-    from flowerray.extract import extract
+    from flowerray.commands.extract import extract
+    from flowerray.commands.train import train
     from flowerray.settings import ExtractSettings, TrainSettings
-    from flowerray.train import train
 
     here = tmp_path_factory.mktemp("fast")
     extract(ExtractSettings(images=sample.labelled, out=here / "features", base="thumbnail"))
@@ -129,7 +130,7 @@ def s3(s3_server: str) -> Iterator[str]:
 def local_ray():
     """One local Ray that every job of the tests uses, as nested connections do. Its workers have
     the credentials of the tests' S3 server."""
-    from flowerray.cluster import connection
+    from flowerray.pipeline.connection import connection
 
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         for name, value in S3_CREDENTIALS.items():
@@ -233,6 +234,34 @@ def wait_until_jobs_are_taken(environment: dict[str, str], head: subprocess.Pope
         if subprocess.run(trial, env=environment, capture_output=True).returncode == 0:
             return
     raise RuntimeError("the Ray head did not come up")
+
+
+IN_ONE_RAY = """
+import json, sys
+from flowerray.cli import main
+from flowerray.pipeline.connection import connection
+with connection(None):
+    for words in json.loads(sys.argv[1]):
+        assert main(words) == 0, words
+"""
+
+
+@pytest.fixture
+def commands_in_one_ray():
+    """Run `flowerray` commands one after the other, in a process and a Ray of their own."""
+
+    def run(*commands: tuple[object, ...], **environment: str) -> None:
+        words = json.dumps([list(map(str, arguments)) for arguments in commands])
+        done = subprocess.run(
+            [sys.executable, "-c", IN_ONE_RAY, words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+
+    return run
 
 
 @pytest.fixture

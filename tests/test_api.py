@@ -13,10 +13,10 @@ from flowerray import api, settings
 
 ORDERS = {
     "nothing before": "",
-    "the module before": "import flowerray.label",
-    "its function before": "from flowerray.label import label",
-    "another module that imports it before": "import flowerray.run",
-    "importlib before": "import importlib; importlib.import_module('flowerray.label')",
+    "the module before": "import flowerray.commands.label",
+    "its function before": "from flowerray.commands.label import label",
+    "another module that imports it before": "import flowerray.commands.run",
+    "importlib before": "import importlib; importlib.import_module('flowerray.commands.label')",
 }
 
 
@@ -27,14 +27,15 @@ def test_label_is_the_call_whatever_was_imported_before_or_afterwards(order):
 import flowerray as fr
 from flowerray import label
 assert label is fr.label and callable(label)
-import flowerray.label, flowerray.report, flowerray.check
-from flowerray.label import label as job
-from flowerray import classifier, label as again
+import flowerray.commands.label, flowerray.commands.report, flowerray.commands.check
+from flowerray.commands.label import label as job
+from flowerray import label as again
+from flowerray.heads import classifier
 assert again is fr.label is label and job is not label
 import importlib, pickle
-assert importlib.import_module("flowerray.label").label is job
+assert importlib.import_module("flowerray.commands.label").label is job
 assert pickle.loads(pickle.dumps(label)) is label
-assert classifier.__name__ == "flowerray.classifier"
+assert classifier.__name__ == "flowerray.heads.classifier"
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -61,7 +62,7 @@ def test_a_type_checker_knows_every_option_and_what_comes_back(tmp_path):
     script.write_text(
         "from pathlib import Path\n"
         "import flowerray as fr\n"
-        "import flowerray.label\n"
+        "import flowerray.commands.label\n"
         "from flowerray import label\n"
         "done = fr.label(Path('pile'), classifier='classifier', out='labels', top_k=1)\n"
         "done.labels['rose'] + 1\n"

@@ -19,11 +19,11 @@ import pytest
 from PIL import Image
 from test_weights import NO_NETWORK
 
-from flowerray.baseline import _predicted, _spread, baseline
 from flowerray.cli import main
+from flowerray.commands.baseline import _predicted, _spread, baseline
 from flowerray.errors import FlowerrayError
 from flowerray.settings import BaselineSettings
-from flowerray.tables import Columns
+from flowerray.sources.columns import Columns
 
 NAMES = [f"name_of_class_{i}" for i in range(1000)]
 

@@ -1,6 +1,7 @@
 """The benchmarks that are too long to run here still fit the code."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -25,3 +26,29 @@ def test_the_steps_of_a_start_are_told(few, tmp_path):
     assert done.returncode == 0, done.stderr
     took = json.loads(done.stdout.splitlines()[-1])
     assert len(took) == 6 and all(seconds > 0 for seconds in took.values())
+
+
+def test_the_limits_of_a_machine_are_measured_without_ray(few, tmp_path):
+    told = tmp_path / "told.jsonl"
+    script = (
+        "import runpy, sys\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
+        "finally:\n"
+        "    assert 'ray' not in sys.modules\n"
+    )
+    benchmark = str(REPOSITORY / "benchmarks" / "gpu.py")
+    options = ["--base", "thumbnail", "--seconds", "0.1", "--batches", "4", "--workers", "1"]
+    command = [sys.executable, "-c", script, benchmark, str(few.labelled), *options]
+    done = subprocess.run(
+        [*command, "--repeat", "1", "--json", str(told)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "benchmarks")},
+    )
+    assert done.returncode == 0, done.stderr
+    measured = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [one["what"] for one in measured].count("pipeline") == 2
+    assert all(one["rate"] > 0 for one in measured)
+    assert all(one["rejected"] == 0 for one in measured if one["what"] == "pipeline")
+    assert "| pipeline: job |" in done.stdout

@@ -9,11 +9,14 @@ import pyarrow as pa
 import pytest
 from conftest import SHARED
 
-from flowerray import catalog, classifier
 from flowerray.cli import main
 from flowerray.errors import FlowerrayError
+from flowerray.heads import classifier
+from flowerray.outputs.record import read_output
+from flowerray.outputs.shards import read_table
 from flowerray.settings import ExtractSettings
-from flowerray.shards import read_output, read_table
+from flowerray.sources.labelled import photographs_to_extract
+from flowerray.sources.listing import FOUND
 
 TOLD = {
     "comma-in-name.csv": "line 2 has 3 fields",
@@ -45,8 +48,8 @@ def made(tmp_path_factory):
 
 
 def listed(images):
-    batches = catalog.photographs_to_extract(ExtractSettings(images=str(images), out="-"))
-    return pa.Table.from_batches(batches, catalog.FOUND)
+    batches = photographs_to_extract(ExtractSettings(images=str(images), out="-"))
+    return pa.Table.from_batches(batches, FOUND)
 
 
 def counted(images):

@@ -5,12 +5,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowerray import catalog
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.outputs.manifest import Manifest, rows_of, write_listing
 from flowerray.settings import ExtractSettings
-from flowerray.storage import Folder
+from flowerray.sources.columns import Columns
+from flowerray.sources.labelled import check_apart, photographs_to_extract
+from flowerray.sources.listing import FOUND, photographs_named, photographs_to_label
 from flowerray.stores import local_path
-from flowerray.tables import Columns
+from flowerray.stores.folder import Folder
 
 
 def tree(root, **counts):
@@ -23,10 +25,8 @@ def tree(root, **counts):
 
 
 def extracted(images, **settings):
-    batches = catalog.photographs_to_extract(
-        ExtractSettings(images=str(images), out="unused", **settings)
-    )
-    return pa.Table.from_batches(batches, catalog.FOUND).to_pylist()
+    batches = photographs_to_extract(ExtractSettings(images=str(images), out="unused", **settings))
+    return pa.Table.from_batches(batches, FOUND).to_pylist()
 
 
 def counted(rows):
@@ -107,8 +107,8 @@ def test_lists_tables_and_globs(tmp_path):
     expected = [str(tmp_path / name) for name in names]
 
     def uris(source):
-        batches = catalog.photographs_to_label(str(source))
-        return pa.Table.from_batches(batches, catalog.FOUND)["uri"].to_pylist()
+        batches = photographs_to_label(str(source))
+        return pa.Table.from_batches(batches, FOUND)["uri"].to_pylist()
 
     assert uris(tmp_path / "list.txt") == expected
     assert uris(tmp_path / "table.csv") == uris(tmp_path / "table.parquet") == expected
@@ -128,7 +128,7 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path, capsys):
 
 def test_a_directory_that_goes_while_listing_is_a_row(tmp_path):
     root = tree(tmp_path, a=2, b=2)
-    listed = catalog.photographs_to_label(str(root))
+    listed = photographs_to_label(str(root))
     first = next(listed)
     shutil.rmtree(root / "b")
     rest = [batch["uri"].to_pylist() for batch in listed]
@@ -139,8 +139,8 @@ def test_a_table_of_anothers_making(tmp_path):
     """Labels that other tools take for nothing, captions of several lines, numbers that end."""
     rows = ["uri,label,caption,number", 'a.jpg,NA,"two\nlines",1', "b.jpg,null,,", "c.jpg,,x,17a"]
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n" + "d.jpg,nan,x,1\n" * 200_000)
-    batches = catalog.photographs_named(str(tmp_path / "table.csv"), Columns())
-    found = pa.Table.from_batches(batches, catalog.FOUND)
+    batches = photographs_named(str(tmp_path / "table.csv"), Columns())
+    found = pa.Table.from_batches(batches, FOUND)
     assert found["label"].to_pylist()[:4] == ["NA", "null", None, "nan"]
     assert len(found) == 200_003 and found["uri"][0].as_py() == str(tmp_path / "a.jpg")
     for text in (
@@ -149,21 +149,21 @@ def test_a_table_of_anothers_making(tmp_path):
         '\n"uri","label"\na.jpg,rose\n',
     ):
         (tmp_path / "odd.csv").write_text(text, newline="")
-        (batch,) = catalog.photographs_named(str(tmp_path / "odd.csv"), Columns())
+        (batch,) = photographs_named(str(tmp_path / "odd.csv"), Columns())
         assert batch["label"].to_pylist() == ["rose"]
     pq.write_table(pa.table({"uri": [b"a.jpg"], "bytes": [b"x"]}), tmp_path / "table.parquet")
-    (batch,) = catalog.photographs_to_label(str(tmp_path / "table.parquet"))
+    (batch,) = photographs_to_label(str(tmp_path / "table.parquet"))
     assert batch["uri"].to_pylist() == [str(tmp_path / "a.jpg")]
 
 
 def test_names_as_uris_and_globs_of_names_that_are_no_utf8(tmp_path):
     root = tree(tmp_path / "my photos", rose=3, tulip=3)
-    there = catalog.photographs_to_label(f"file://{root}".replace(" ", "%20"))
+    there = photographs_to_label(f"file://{root}".replace(" ", "%20"))
     assert sum(len(batch) for batch in there) == 6
     assert len(extracted(f"file://{root}")) == 6
     with open(os.path.join(os.fsencode(root), b"\xff.jpg"), "wb") as file:
         file.write(b"x")
-    (batch,) = catalog.photographs_to_label(f"{root}/*.jpg")
+    (batch,) = photographs_to_label(f"{root}/*.jpg")
     (uri,) = batch["uri"].to_pylist()
     assert os.path.exists(local_path(uri))
 
@@ -173,24 +173,24 @@ def test_results_are_not_written_among_the_photographs(tmp_path):
     (tmp_path / "link").symlink_to(root)
     for written in (root, root / "labels", root / "sub" / ".." / "labels", tmp_path / "link/l.png"):
         with pytest.raises(UsageError, match=r"is inside of .*: choose a place beside it"):
-            catalog.check_apart(str(root), str(written))
+            check_apart(str(root), str(written))
     for written in (tmp_path / "pile-labels", root / ".labels", tmp_path, "s3://pile/labels"):
-        catalog.check_apart(str(root), str(written))
-    catalog.check_apart(f"{root}/*.jpg", str(root / "labels"))
+        check_apart(str(root), str(written))
+    check_apart(f"{root}/*.jpg", str(root / "labels"))
     (tmp_path / "elsewhere").mkdir()
     (root / "leads-out").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="is inside of"):
-        catalog.check_apart(str(root), str(root / "leads-out" / "labels"))
+        check_apart(str(root), str(root / "leads-out" / "labels"))
     labelled = tree(tmp_path / "set", train__rose=1, valid__rose=1)
-    catalog.check_apart(str(labelled), str(labelled / "features"), labelled=True)
+    check_apart(str(labelled), str(labelled / "features"), labelled=True)
     for written in (labelled / "train" / "features", labelled):
         with pytest.raises(UsageError, match="is inside of"):
-            catalog.check_apart(str(labelled), str(written), labelled=True)
+            check_apart(str(labelled), str(written), labelled=True)
     with pytest.raises(UsageError, match="is inside of"):
-        catalog.check_apart(str(labelled / "train"), str(labelled / "train/f"), labelled=True)
+        check_apart(str(labelled / "train"), str(labelled / "train/f"), labelled=True)
     with pytest.raises(UsageError, match="is inside of"):
-        catalog.check_apart("s3://pile/a/", "s3://pile/a/labels")
-    catalog.check_apart("s3://pile/a", "s3://pile/ab")
+        check_apart("s3://pile/a/", "s3://pile/a/labels")
+    check_apart("s3://pile/a", "s3://pile/ab")
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ def test_results_are_not_written_among_the_photographs(tmp_path):
 def test_sources_that_make_no_sense(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(FlowerrayError, match=message):
-        list(catalog.photographs_to_label(str(tmp_path / name)))
+        list(photographs_to_label(str(tmp_path / name)))
     with pytest.raises(FlowerrayError, match="no such file"):
-        list(catalog.photographs_to_label(str(tmp_path / "nowhere")))
+        list(photographs_to_label(str(tmp_path / "nowhere")))
 
 
 def test_strange_names_links_and_hidden_files(tmp_path):
@@ -222,8 +222,8 @@ def test_strange_names_links_and_hidden_files(tmp_path):
     for name in odd:
         with open(os.path.join(os.fsencode(root), name), "wb") as file:
             file.write(name)
-    batches = list(catalog.photographs_to_label(str(root)))
-    rows = pa.Table.from_batches(batches, catalog.FOUND).to_pylist()
+    batches = list(photographs_to_label(str(root)))
+    rows = pa.Table.from_batches(batches, FOUND).to_pylist()
     names = {os.path.basename(os.fsencode(local_path(row["uri"]))): row["size"] for row in rows}
     assert names == {**{name: len(name) for name in odd}, b"dangling.jpg": None, b"00000.jpg": 1}
     for row in rows:
@@ -233,29 +233,29 @@ def test_strange_names_links_and_hidden_files(tmp_path):
 
 
 def test_manifest_rows_come_back_shard_by_shard(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalog, "ROWS_A_GROUP", 8)
-    monkeypatch.setattr(catalog, "ROWS_A_PART", 32)
+    monkeypatch.setattr(f"{Manifest.__module__}.ROWS_A_GROUP", 8)
+    monkeypatch.setattr(f"{Manifest.__module__}.ROWS_A_PART", 32)
     root, folder = tree(tmp_path / "pile", a=41, b=36), Folder.at(tmp_path / "out")
-    found = catalog.photographs_to_label(str(root))
-    manifest = catalog.Manifest((catalog.write_listing(found, folder, "manifest", 5),))
+    found = photographs_to_label(str(root))
+    manifest = Manifest((write_listing(found, folder, "manifest", 5),))
     assert manifest.rows == 77
     assert len(list((tmp_path / "out" / "manifest").iterdir())) == 3
-    tables = [catalog.read_shard(folder, manifest, shard) for shard in manifest.shards()]
+    tables = [rows_of(folder, manifest, shard) for shard in manifest.shards()]
     rows = pa.concat_tables(tables)
     assert rows["image_id"].to_pylist() == list(range(77))
     assert rows["uri"].to_pylist() == [str(p) for p in sorted(root.rglob("*.jpg"))]
     for part in (tmp_path / "out" / "manifest").iterdir():
         part.write_bytes(b"damaged")
     with pytest.raises(FlowerrayError, match=r"can't read .*manifest/000000000064.parquet: .*"):
-        catalog.read_shard(folder, manifest, manifest.shards()[-1])
+        rows_of(folder, manifest, manifest.shards()[-1])
 
 
 def test_the_fingerprint_names_the_photographs(tmp_path):
     root, out = tree(tmp_path / "pile", a=5), Folder.at(tmp_path / "out")
 
     def fingerprint(name):
-        batches = catalog.photographs_to_label(str(root))
-        return catalog.write_listing(batches, out, name, None).fingerprint
+        batches = photographs_to_label(str(root))
+        return write_listing(batches, out, name, None).fingerprint
 
     first = fingerprint("one")
     assert fingerprint("two") == first

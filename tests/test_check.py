@@ -12,12 +12,14 @@ from conftest import PEAK_MEMORY
 from PIL import Image
 from planted import EXACT, NEAR, counts, plant
 
-from flowerray.check import NEAR_BITS, Copies, check, copied_pairs, near_pairs, out_of_fold
 from flowerray.cli import main
+from flowerray.commands.check import check
+from flowerray.commands.extract import extract
+from flowerray.commands.sample import LABELLED, draw
 from flowerray.errors import FlowerrayError
-from flowerray.extract import extract
-from flowerray.sample import LABELLED, draw
 from flowerray.settings import CHECKS, CheckSettings, ExtractSettings
+from flowerray.trust.duplicates import NEAR_BITS, Copies, copied_pairs, near_pairs
+from flowerray.trust.suspects import out_of_fold
 
 
 def found(source, **settings):
@@ -200,7 +202,7 @@ def test_near_pairs_are_those_of_a_plain_loop(monkeypatch):
         for j in range(i + 1, 300)
         if (whole[i] ^ whole[j]).bit_count() <= 3
     }
-    monkeypatch.setattr(sys.modules["flowerray.check"], "PAIRS_AT_ONCE", 7000)
+    monkeypatch.setattr(sys.modules["flowerray.trust.duplicates"], "PAIRS_AT_ONCE", 7000)
     pairs = near_pairs(hashes, 3)
     assert set(zip(*(column.tolist() for column in pairs), strict=True)) == expected
     assert all(len(column) == 0 for column in near_pairs(hashes[:0], 3))
@@ -285,7 +287,7 @@ def test_the_nearest_copies_are_those_among_all_pairs(seed):
 def test_a_picture_that_is_there_twenty_thousand_times_costs_no_pairs():
     script = f"""
 import numpy as np
-from flowerray.check import copied_pairs
+from flowerray.trust.duplicates import copied_pairs
 chance, n = np.random.default_rng(0), 20_000
 hashes = chance.integers(0, 2**63, (2 * n, 4), np.uint64)
 hashes[:n] = hashes[0]

@@ -9,12 +9,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from flowerray import classifier
-from flowerray.engines.keras import open_head
+from flowerray.bases.engines.keras import open_head
 from flowerray.errors import FlowerrayError
-from flowerray.heads import RECIPES, TrainingData, predict, without_optimizer
-from flowerray.storage import Folder
-from flowerray.train import CHECKPOINT, _Checkpoint
+from flowerray.heads import classifier
+from flowerray.heads.checkpoint import CHECKPOINT, Checkpoint
+from flowerray.heads.data import TrainingData
+from flowerray.heads.models import predict, without_optimizer
+from flowerray.heads.recipes import RECIPES
+from flowerray.stores.folder import Folder
 
 MARK = "/tmp/flowerray-a-strangers-code-ran"
 
@@ -194,7 +196,7 @@ def test_a_checkpoint_with_a_strangers_object_is_refused(part, data, tmp_path):
     head = an_epochs_model(data)
     classifier.check_layers(head, "it")
     out = Folder.at(tmp_path)
-    checkpoint = _Checkpoint(out, "same")
+    checkpoint = Checkpoint(out, "same")
     out.write(f"{CHECKPOINT}/1.keras", forged(head, FORGERIES[part]))
     progress = {"config_fingerprint": "same", "history": [{"val_loss": 1.0}]}
     out.write(f"{CHECKPOINT}/progress.json", json.dumps(progress).encode())

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from flowerray.cli import COMMANDS, main, parser
+from flowerray.cli import main
+from flowerray.parser import COMMANDS, parser
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import HEAD_PORT, RAY, REPOSITORY, ray_head
 
-from flowerray.verify import verify
+from flowerray.commands.verify import verify
 
 RAY_DIRECTORY = "/tmp/flowerray-test-ray"
 
@@ -123,8 +123,9 @@ import json, sys
 import ray
 from ray.cluster_utils import Cluster
 from ray.util.state import list_actors
-from flowerray.cluster import connection, plan
-from flowerray.extract import extract
+from flowerray.pipeline.connection import connection
+from flowerray.pipeline.plan import planned
+from flowerray.commands.extract import extract
 from flowerray.settings import ExtractSettings
 images, out = sys.argv[1:]
 nodes = Cluster(initialize_head=True, head_node_args={
@@ -136,7 +137,7 @@ settings = ExtractSettings(
     precision="float32", address=nodes.address,
 )
 with connection(nodes.address):
-    groups = plan(settings).groups
+    groups = planned(settings).groups
     done = extract(settings)
     workers = [a for a in list_actors(detail=True) if "MapWorker" in a.class_name]
     actors = [a.required_resources for a in workers]

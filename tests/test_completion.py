@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from flowerray.cli import COMMANDS, main
+from flowerray.cli import main
+from flowerray.parser import COMMANDS
 
 BASH = """
 source "$1"; shift

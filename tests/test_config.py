@@ -10,8 +10,9 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from flowerray.cli import JOBS, main, parser
+from flowerray.cli import main
 from flowerray.config import read
+from flowerray.parser import JOBS, parser
 from flowerray.settings import CommandSettings
 
 
@@ -70,7 +71,7 @@ def test_what_the_file_lacks_is_asked_for(job, capsys):
         main(["label", "--config", job("images: pile\nout: null\n")])
     assert ended.value.code == 2
     error = capsys.readouterr().err
-    assert "the following arguments are required: --out, --classifier" in error
+    assert "the following arguments are required: --classifier, --out" in error
 
 
 @pytest.mark.parametrize(

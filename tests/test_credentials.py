@@ -9,13 +9,15 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow.parquet as pq
 import pytest
 
-from flowerray import cluster, stores
+from flowerray import stores
 from flowerray.cli import main
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.outputs.record import read_output
+from flowerray.outputs.shards import read_table
+from flowerray.pipeline import tasks
 from flowerray.settings import LabelSettings
-from flowerray.shards import read_output, read_table
+from flowerray.sources.columns import Columns
 from flowerray.stores import credentials
-from flowerray.tables import Columns
 
 LOGIN = "ann:s3cr3tpassw0rd"
 SIGNATURES = [
@@ -194,7 +196,7 @@ def test_other_stores_lose_the_password_alone():
 
 
 def test_photographs_that_only_a_signature_tells_apart_are_refused(tmp_path):
-    from flowerray.listing import photographs_named
+    from flowerray.sources.listing import photographs_named
 
     path = tmp_path / "list.csv"
     path.write_text("uri\nhttps://host/get?token=1\nhttps://host/get?token=2\n")
@@ -205,4 +207,4 @@ def test_photographs_that_only_a_signature_tells_apart_are_refused(tmp_path):
 
 def test_workers_have_what_their_driver_knows(local_ray):
     at = credentials.bare("https://host/only.jpg?sig=s3cr3t")
-    assert cluster.run_once(credentials.signed, at) == "https://host/only.jpg?sig=s3cr3t"
+    assert tasks.run_once(credentials.signed, at) == "https://host/only.jpg?sig=s3cr3t"

@@ -10,12 +10,12 @@ from chaos import server_that_trickles
 from PIL import Image
 
 from flowerray.cli import main
+from flowerray.commands.label import label
+from flowerray.commands.verify import verify
 from flowerray.errors import FlowerrayError
-from flowerray.label import label
-from flowerray.photographs import Limits, Rejected, read
 from flowerray.settings import LabelSettings
+from flowerray.sources.photographs import Limits, Rejected, read
 from flowerray.stores import web
-from flowerray.verify import verify
 
 HANGS = """
 import time
@@ -78,7 +78,7 @@ def test_a_read_of_a_pipe_is_refused_at_once(tmp_path):
 
 
 def test_a_storage_that_answers_no_more_ends_the_job(monkeypatch):
-    from flowerray import deadline
+    from flowerray.sources import deadline
 
     monkeypatch.setattr(deadline, "MOST_OVERDUE", 2)
     with server_that_trickles() as port:

@@ -27,7 +27,12 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from flowerray import bases, catalog, classifier, cli, shards
+from flowerray import cli
+from flowerray.bases import spec as bases
+from flowerray.heads import classifier
+from flowerray.outputs.manifest import MANIFEST
+from flowerray.outputs.schemas import LABELS, features_schema
+from flowerray.parser import COMMANDS, parser
 
 README = REPOSITORY / "README.md"
 DOCUMENTS = {
@@ -167,7 +172,7 @@ def run_flowerray(words: list[str], reason: str | None) -> None:
     words, into = (words[: words.index(">")], words[-1]) if ">" in words else (words, None)
     if reason is not None:
         if "--config" not in words:  # whose file has what the parser would miss
-            cli.parser().parse_args(words)
+            parser().parse_args(words)
         return
     with contextlib.ExitStack() as stack:
         if into is not None:
@@ -217,7 +222,7 @@ def test_commands_in_sentences_are_commands(name):
     for words in in_text(DOCUMENTS[name].read_text()):
         program, *rest = words
         if program == "flowerray" and rest[0] != "COMMAND":
-            command = cli.COMMANDS[rest[0]]
+            command = COMMANDS[rest[0]]
             names = {field.name.replace("_", "-") for field in dataclasses.fields(command.settings)}
             options = {word[2:] for word in rest if word.startswith("--")}
             assert options <= names | {"json", "help", "config"}, " ".join(words)
@@ -283,9 +288,9 @@ def has_keys(heading: str, found: set[str]) -> None:
 
 
 def test_formats_are_as_in_the_code():
-    is_schema("Manifest", catalog.MANIFEST)
-    is_schema("Feature shards", shards.features_schema(7 * 7 * 512, mirrored=True))
-    is_schema("Label shards", shards.LABELS)
+    is_schema("Manifest", MANIFEST)
+    is_schema("Feature shards", features_schema(7 * 7 * 512, mirrored=True))
+    is_schema("Label shards", LABELS)
     is_schema("evidence.parquet", classifier.EVIDENCE)
     has_keys("Base spec", {field.name for field in dataclasses.fields(bases.BaseSpec)})
 

@@ -6,14 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flowerray import classifier, cluster, conversion, hardware, photographs, weights
-from flowerray.bases import BASES, PREPARATIONS, BaseSpec
-from flowerray.classifier import head_bytes
-from flowerray.engines import open_engine, openvino
-from flowerray.engines.keras import layers_after, open_head
+from flowerray.bases import hardware, weights
+from flowerray.bases.engines import openvino
+from flowerray.bases.engines.keras import layers_after, open_head
+from flowerray.bases.prepared import PreparedBase
+from flowerray.bases.spec import BASES, PREPARATIONS, BaseSpec
 from flowerray.errors import UsageError
-from flowerray.heads import without_optimizer
-from flowerray.photographs import Limits
+from flowerray.heads import classifier
+from flowerray.heads.classifier import head_bytes
+from flowerray.heads.models import without_optimizer
+from flowerray.pipeline import conversion
+from flowerray.sources import photographs
+from flowerray.sources.photographs import Limits
 
 
 def spec(preparation="vgg", precision="float32", layer=None):
@@ -58,7 +62,7 @@ def test_features_equal_keras_own(pixels, preparation, vgg16, keras_vgg16):
         else pixels.astype(np.float32) / 255
     )
     expected = np.asarray(keras_vgg16(prepared))
-    features = open_engine(spec(preparation), vgg16, threads=2)(pixels)
+    features = PreparedBase(spec(preparation), vgg16).open(threads=2)(pixels)
     assert features.shape == (len(pixels), 7, 7, 512) and features.dtype == np.float32
     assert np.abs(features - expected).max() <= 1e-3 * np.abs(expected).max()
     assert np.linalg.norm(features - expected) <= 1e-3 * np.linalg.norm(expected)
@@ -77,7 +81,7 @@ def test_averaged_features_are_the_mean_of_the_map(pixels, vgg16, engine):
 def opened(spec, weights, calibration=None):
     if spec.engine == "openvino":
         weights = openvino.convert(spec, weights, calibration)
-    return open_engine(spec, weights, threads=2)
+    return PreparedBase(spec, weights).open(threads=2)
 
 
 def test_openvino_computes_what_keras_does(pixels, vgg16):
@@ -104,31 +108,31 @@ def test_a_head_on_the_base_is_the_head_on_its_features(pixels, vgg16):
     features = keras.Input((7, 7, 512))
     pooled = keras.layers.GlobalAveragePooling2D()(features)
     head = keras.Model(features, keras.layers.Dense(3, activation="softmax")(pooled))
-    expected = np.asarray(head(open_engine(spec(), vgg16, threads=2)(pixels)))
-    fused = open_engine(spec(), vgg16, threads=2, head=head_bytes(head))
+    expected = np.asarray(head(PreparedBase(spec(), vgg16).open(threads=2)(pixels)))
+    fused = PreparedBase(spec(), vgg16, head_bytes(head)).open(threads=2)
     assert fused.feature_shape == (7, 7, 512)
     np.testing.assert_allclose(fused(pixels), expected, atol=1e-4)
     if hardware.has_openvino():
         other = replace(spec(), engine="openvino")
         joined = openvino.convert(other, vgg16, None) + openvino.convert_head(head_bytes(head))
-        engine = open_engine(other, joined, threads=2)
+        engine = PreparedBase(other, joined).open(threads=2)
         assert engine.feature_shape == (7, 7, 512)
         np.testing.assert_allclose(engine(pixels), expected, atol=1e-4)
 
 
 def test_bfloat16_is_close(pixels, vgg16):
     exact, rounded = (
-        open_engine(spec(precision=precision), vgg16, threads=2)(pixels)
+        PreparedBase(spec(precision=precision), vgg16).open(threads=2)(pixels)
         for precision in ("float32", "bfloat16")
     )
     assert np.linalg.norm(rounded - exact) <= 0.02 * np.linalg.norm(exact)
 
 
 def test_features_of_an_earlier_layer(vgg16, pixels):
-    engine = open_engine(spec(layer="block4_pool"), vgg16, threads=2)
+    engine = PreparedBase(spec(layer="block4_pool"), vgg16).open(threads=2)
     assert engine.feature_shape == (14, 14, 512)
     with pytest.raises(UsageError, match=r"no layer 'block9'.*block5_pool"):
-        open_engine(spec(layer="block9"), vgg16, threads=2)
+        PreparedBase(spec(layer="block9"), vgg16).open(threads=2)
 
 
 @pytest.mark.parametrize(
@@ -234,11 +238,11 @@ def test_a_trainer_converts_its_head(fast, monkeypatch):
     def converts(*arguments):
         raise AssertionError("labelling would start a task to convert the head")
 
-    monkeypatch.setattr(cluster, "run_once", converts)
+    monkeypatch.setattr("flowerray.pipeline.tasks.run_once", converts)
     head = conversion.head(trained.head)
     base = conversion.base(trained.base_spec, weights.load("thumbnail", say=lambda message: None))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    told = open_engine(trained.base_spec, base + head, threads=1)(pixels)
+    told = PreparedBase(trained.base_spec, base + head).open(threads=1)(pixels)
     assert told.shape == (2, len(trained.classes) + 1)
     assert np.allclose(told[:, :-1].sum(axis=1), 1, atol=1e-5)
 
@@ -247,7 +251,9 @@ def test_the_cache_keeps_the_heads_used_last(monkeypatch, tmp_path):
     pytest.importorskip("openvino", reason="flowerray[openvino] is not installed")
     monkeypatch.setenv("FLOWERRAY_CACHE", str(tmp_path))
     monkeypatch.setattr(conversion, "HEADS_KEPT", 2)
-    monkeypatch.setattr(cluster, "run_once", lambda convert, head: [np.ones(1, np.uint8)] * 2)
+    monkeypatch.setattr(
+        "flowerray.pipeline.tasks.run_once", lambda convert, head: [np.ones(1, np.uint8)] * 2
+    )
     made = [np.zeros(1, np.uint8)] * 2
     conversion.keep_head(b"old", made)
     conversion.keep_head(b"unused", made)
@@ -264,7 +270,7 @@ def test_a_cache_that_cannot_be_written_costs_no_job(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("FLOWERRAY_CACHE", str(tmp_path / "file" / "cache"))
     converted = [np.zeros(1, np.uint8)] * 2
-    monkeypatch.setattr(cluster, "run_once", lambda convert, head: converted)
+    monkeypatch.setattr("flowerray.pipeline.tasks.run_once", lambda convert, head: converted)
     conversion.keep_head(b"head", converted)
     assert conversion.head(b"head") is converted
     (tmp_path / "openvino").mkdir()

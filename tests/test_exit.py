@@ -61,12 +61,15 @@ def codes(late, work):
 
 
 def test_a_process_that_read_a_truth_ends_well(late, files):
-    work = f"from flowerray import corrections\ncorrections.read('{files}/truth.csv', 'file')"
+    work = f"from flowerray.sources import answers\nanswers.read('{files}/truth.csv', 'file')"
     assert codes(late, work) == [0] * TIMES
 
 
 def test_a_process_that_listed_a_table_ends_well(late, files):
-    work = f"from flowerray import catalog\nlist(catalog.photographs_to_label('{files}/list.csv'))"
+    work = (
+        "from flowerray.sources.listing import photographs_to_label\n"
+        f"list(photographs_to_label('{files}/list.csv'))"
+    )
     assert codes(late, work) == [0] * TIMES
 
 
@@ -91,7 +94,7 @@ def test_a_process_that_read_from_a_store_ends_well(late, files, where, name):
     work = f"""
 import pyarrow.csv, pyarrow.parquet
 from flowerray import stores
-from flowerray.storage import Folder
+from flowerray.stores.folder import Folder
 if '{where}' == 'memory':
     Folder('memory://here').write('{name}', open('{files}/{name}', 'rb').read())
 assert len({reader}(stores.source_at('{uri}').open('{uri}')))
@@ -107,7 +110,7 @@ def test_a_process_that_wrote_a_table_ends_well(late, files, where):
     root = files if where == "local" else "memory://here"
     work = f"""
 import pyarrow as pa, pyarrow.parquet as pq
-from flowerray.storage import Folder
+from flowerray.stores.folder import Folder
 with Folder('{root}').create('out.parquet') as stream:
     pq.write_table(pa.table({{'n': range(100_000)}}), stream, row_group_size=1000)
 """

@@ -15,19 +15,26 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from flowerray import catalog, shards
 from flowerray.cli import main
+from flowerray.commands.export import export
+from flowerray.commands.extract import extract
+from flowerray.commands.label import label
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.export import STAGING, _names, export, folder_name
-from flowerray.extract import extract
-from flowerray.label import label
+from flowerray.exports.directory import STAGING
+from flowerray.exports.folders import _names, folder_name
+from flowerray.outputs import shards
+from flowerray.outputs.manifest import rows_of
+from flowerray.outputs.record import read_output
+from flowerray.outputs.schemas import LABELS
+from flowerray.outputs.setup import open_output
 from flowerray.settings import ExportSettings, ExtractSettings, LabelSettings
-from flowerray.storage import Folder
+from flowerray.sources.listing import photographs_to_label
 from flowerray.stores import local_path
+from flowerray.stores.folder import Folder
 
 CLASSES = ["rose", "sun & flower", "../tulip"]
 JUDGED = [("novelty", pa.float32()), ("accepted", pa.bool_())]
-SCHEMA = pa.schema([*shards.LABELS, *(f for f in JUDGED if f[0] not in shards.LABELS.names)])
+SCHEMA = pa.schema([*LABELS, *(f for f in JUDGED if f[0] not in LABELS.names)])
 
 # path in the pile: its row; the row is the path's place among the sorted ones
 ROWS = {
@@ -63,10 +70,10 @@ def write_labels(out, images, row_of, shard_size=3):
         images=str(images), classifier="c", out=str(out), shard_size=shard_size, overwrite=True
     )
     config = {"classifier": "0123456789abcdef", "classes": CLASSES, "base_spec": {}, "top_k": 1}
-    found = catalog.photographs_to_label(str(images))
-    output = shards.open_output(Folder.at(out), settings, "labels", config, found)
+    found = photographs_to_label(str(images))
+    output = open_output(Folder.at(out), settings, "labels", config, found)
     for shard in output.missing():
-        listed = catalog.read_shard(output.folder, output.manifest, shard).to_pylist()
+        listed = rows_of(output.folder, output.manifest, shard).to_pylist()
         rows = [row_of(row["image_id"], row["uri"]) for row in listed]
         shards.write_shard(output, shard, pa.Table.from_pylist(rows, SCHEMA))
     return out
@@ -117,8 +124,8 @@ def test_tables_have_every_row_and_column(exported, labels, tmp_path):
     done = exported("csv", out=str(tmp_path / "l.csv"))
     assert (done.photographs, done.left_out) == (len(ROWS), 0)
     rows = list(csv.DictReader((tmp_path / "l.csv").open(newline="")))
-    assert list(rows[0]) == shards.LABELS.names
-    wanted = shards.read_table(shards.read_output(str(labels), "labels"), SCHEMA.names).to_pylist()
+    assert list(rows[0]) == LABELS.names
+    wanted = shards.read_table(read_output(str(labels), "labels"), SCHEMA.names).to_pylist()
     assert [r["uri"] for r in rows] == [r["uri"] for r in wanted]
     assert [r["label"] or None for r in rows] == [r["label"] for r in wanted]
     assert [json.loads(r["top_k"]) for r in rows] == [r["top_k"] for r in wanted]

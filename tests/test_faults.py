@@ -20,20 +20,23 @@ from chaos import actors_of
 from conftest import REPOSITORY
 from PIL import Image
 
-import flowerray
-from flowerray.attempts import Attempts
-from flowerray.baseline import baseline
-from flowerray.check import check
-from flowerray.classifier import load
-from flowerray.cluster import connection
+from flowerray.commands.baseline import baseline
+from flowerray.commands.check import check
+from flowerray.commands.evaluate import evaluate
+from flowerray.commands.extract import extract
+from flowerray.commands.label import label
+from flowerray.commands.run import run
+from flowerray.commands.train import train
+from flowerray.commands.verify import verify
 from flowerray.errors import GO_ON, FlowerrayError
-from flowerray.evaluate import evaluate
-from flowerray.extract import extract
-from flowerray.inference import ShardActor
-from flowerray.label import label
-from flowerray.lease import _Owner
-from flowerray.review import ReviewQueue
-from flowerray.run import run
+from flowerray.heads.classifier import load
+from flowerray.outputs.lease import _Owner
+from flowerray.outputs.record import read_output
+from flowerray.outputs.review import ReviewQueue
+from flowerray.outputs.setup import _delete
+from flowerray.pipeline.actor import ShardActor
+from flowerray.pipeline.attempts import Attempts
+from flowerray.pipeline.connection import connection
 from flowerray.settings import (
     BaselineSettings,
     CheckSettings,
@@ -42,10 +45,7 @@ from flowerray.settings import (
     RunSettings,
     TrainSettings,
 )
-from flowerray.shards import _delete, read_output
-from flowerray.storage import Folder
-from flowerray.train import train
-from flowerray.verify import verify
+from flowerray.stores.folder import Folder
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_the_queue_for_review_is_of_all_rows_whatever_was_killed(labelled, pile,
 
 
 def test_an_output_of_an_earlier_version_goes_on(labelled, pile, monkeypatch):
-    monkeypatch.setattr(flowerray, "__version__", "0.0.1")
+    monkeypatch.setattr("flowerray.outputs.setup.__version__", "0.0.1")
     labelled()
     monkeypatch.undo()
     shutil.copy(pile / "photo-0001.jpg", pile / "zzz.jpg")

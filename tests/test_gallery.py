@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from flowerray import captions, gallery
+from flowerray.reports import captions, gallery
 
 pytest.importorskip("weblate_fonts")
 pytest.importorskip("manimgx_fonts")

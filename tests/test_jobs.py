@@ -7,12 +7,13 @@ import pyarrow.dataset
 import pytest
 
 from flowerray.cli import main
-from flowerray.evaluate import evaluate
-from flowerray.extract import extract
-from flowerray.label import label
+from flowerray.commands.evaluate import evaluate
+from flowerray.commands.extract import extract
+from flowerray.commands.label import label
+from flowerray.commands.train import train
+from flowerray.outputs.record import read_output
+from flowerray.outputs.shards import read_table
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
-from flowerray.shards import read_output, read_table
-from flowerray.train import train
 
 
 @pytest.fixture(scope="module")

@@ -17,19 +17,16 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_jobs_run_whatever_keras_json_holds(kind, command, few, tmp_path):
+def test_jobs_run_whatever_keras_json_holds(kind, commands_in_one_ray, few, tmp_path):
     (tmp_path / "keras").mkdir()
     (tmp_path / "keras" / "keras.json").write_text(KINDS[kind])
-    home = {"KERAS_HOME": str(tmp_path / "keras")}
     base = ("--base", "thumbnail", "--engine", "keras")
-    made = command("extract", few.labelled, "--out", tmp_path / "f", *base, **home)
-    assert made.returncode == 0, made.stderr
-    for job in (
+    commands_in_one_ray(
+        ("extract", few.labelled, "--out", tmp_path / "f", *base),
         ("train", tmp_path / "f", "--out", tmp_path / "c"),
         ("label", few.pile, "--classifier", tmp_path / "c", "--out", tmp_path / "l"),
-    ):
-        done = command(*job, **home)
-        assert done.returncode == 0, done.stderr
+        KERAS_HOME=str(tmp_path / "keras"),
+    )
     labels = [pq.read_table(shard)["label"] for shard in (tmp_path / "l" / "shards").iterdir()]
     assert sum(len(column) - column.null_count for column in labels) == 12
     assert (tmp_path / "keras" / "keras.json").read_text() == KINDS[kind]

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from ray.runtime_env import RuntimeEnv
 from referencing import Registry, Resource
 
-from flowerray.cli import parser
+from flowerray.parser import parser
 
 KUBERNETES = "1.34"
 

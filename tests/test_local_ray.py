@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flowerray import cluster
 from flowerray.errors import FlowerrayError
+from flowerray.pipeline import connection, local_ray
 
 CALLER = """
 import os, sys
@@ -70,7 +70,7 @@ def test_a_ray_that_does_not_start_is_one_line(error, monkeypatch):
     monkeypatch.setattr(ray, "init", fails)
     for address, start in ((None, "can't start a local Ray: "), ("auto", "can't reach the Ray ")):
         with pytest.raises(FlowerrayError) as told:
-            cluster._connect(address, None)
+            connection._connect(address, None)
         assert str(told.value).startswith(start) and "\n" not in str(told.value)
 
 
@@ -93,7 +93,7 @@ for node in null:3 zero:5 random:8 urandom:9; do
 done
 """
 START = """
-from flowerray.cluster import connection
+from flowerray.pipeline.connection import connection
 with connection(None):
     import ray
     print("started", ray.get(ray.remote(lambda: 7).remote()))
@@ -113,7 +113,7 @@ def other_users():
     """Root alone makes mounts and other users; a checkout in root's home is nobody else's."""
     if os.geteuid() or not shutil.which("setpriv") or not shutil.which("unshare"):
         pytest.skip("needs root, and setpriv and unshare of util-linux")
-    tried = on_machine("", "import flowerray.cluster")
+    tried = on_machine("", "import flowerray.pipeline.connection")
     if tried.returncode:
         pytest.skip(f"another user can't run this here: {tried.stderr}")
 
@@ -138,5 +138,5 @@ def test_where_ray_would_go_is_not_taken_if_it_is_no_directory(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "link"):
-        assert not cluster._takes_sockets(os.fspath(tmp_path / name))
-    assert Path(cluster._usual_directory()).name == "ray"
+        assert not local_ray._takes_sockets(os.fspath(tmp_path / name))
+    assert Path(local_ray.usual_directory()).name == "ray"

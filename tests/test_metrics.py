@@ -5,7 +5,7 @@ import re
 
 from conftest import REPOSITORY
 
-from flowerray import metrics
+from flowerray.pipeline import metrics
 
 BOARD = json.loads((REPOSITORY / "docs" / "grafana.json").read_text())
 EXPORTED = {

@@ -20,9 +20,9 @@ from conftest import free_port
 from PIL import Image
 from test_metrics import queried
 
-from flowerray.extract import extract
+from flowerray.commands.extract import extract
+from flowerray.commands.verify import verify
 from flowerray.settings import ExtractSettings
-from flowerray.verify import verify
 
 RAY = str(Path(sys.executable).parent / "ray")
 RAY_DIRECTORY = "/tmp/flowerray-test-nodes"

@@ -9,7 +9,7 @@ import sys
 import pytest
 from ray.util.metrics import Counter
 
-from flowerray import metrics
+from flowerray.pipeline import metrics
 
 NAME = "données 花 ñ😀"
 

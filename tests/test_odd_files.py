@@ -18,12 +18,12 @@ import pytest
 from conftest import REPOSITORY, SHARED
 from PIL import Image, features
 
-from flowerray.extract import extract
-from flowerray.label import label
-from flowerray.photographs import REASONS, Limits, Rejected, decode
+from flowerray.commands.extract import extract
+from flowerray.commands.label import label
+from flowerray.commands.train import train
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
+from flowerray.sources.photographs import REASONS, Limits, Rejected, decode
 from flowerray.stores import local_path
-from flowerray.train import train
 
 
 def picture(mode="RGB", size=(120, 90)):

@@ -13,17 +13,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowerray import catalog, lease, listings
+from flowerray.commands.export import export
+from flowerray.commands.extract import extract
+from flowerray.commands.label import label
+from flowerray.commands.train import train
+from flowerray.commands.verify import verify
 from flowerray.errors import FlowerrayError
-from flowerray.export import export
-from flowerray.extract import extract
-from flowerray.label import label
-from flowerray.lease import _Owner, held
+from flowerray.outputs import comparison, lease
+from flowerray.outputs.lease import _Owner, held
+from flowerray.outputs.manifest import Manifest, rows_of, write_listing
+from flowerray.outputs.record import read_output, writing
+from flowerray.outputs.setup import open_output
 from flowerray.settings import ExportSettings, ExtractSettings, LabelSettings, TrainSettings
-from flowerray.shards import open_output, read_output, written
-from flowerray.storage import Folder
-from flowerray.train import train
-from flowerray.verify import verify
+from flowerray.sources.labelled import photographs_to_extract
+from flowerray.sources.listing import FOUND
+from flowerray.stores.folder import Folder
 
 NAMES = ("tmp", "manifest", "attempts", "shards", "checkpoint", ".flowerray", "notes")
 
@@ -210,7 +214,8 @@ def test_who_was_taken_for_dead_writes_nothing_more(folder):
 
 def test_a_killed_jobs_lease_ends_at_once(tmp_path):
     script = (
-        "import sys, time\nfrom flowerray.lease import held\nfrom flowerray.storage import Folder\n"
+        "import sys, time\nfrom flowerray.outputs.lease import held\n"
+        "from flowerray.stores.folder import Folder\n"
         "with held(Folder.at(sys.argv[1]), 'features'):\n    print(flush=True)\n    time.sleep(99)"
     )
     folder = Folder.at(tmp_path / "out")
@@ -375,8 +380,8 @@ def open_alone(images, out):
     """The set-up of a --sync, without the actors."""
     settings = ExtractSettings(images=images, out=out, base="thumbnail", shard_size=4, sync=True)
     config = json.loads((out / "run.json").read_bytes())["config"]
-    found = catalog.photographs_to_extract(settings)
-    with written(settings, "features") as folder:
+    found = photographs_to_extract(settings)
+    with writing(settings, "features") as folder:
         open_output(folder, settings, "features", config, found)
 
 
@@ -395,32 +400,33 @@ def test_a_sync_of_labels_renews_the_queue_for_review(sample, fast, tmp_path):
 
 
 def test_appending_takes_the_memory_of_no_photograph(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalog, "ROWS_A_GROUP", 8)
-    monkeypatch.setattr(catalog, "ROWS_A_PART", 32)
+    monkeypatch.setattr(f"{Manifest.__module__}.ROWS_A_GROUP", 8)
+    for module in ("manifest", "comparison"):
+        monkeypatch.setattr(f"flowerray.outputs.{module}.ROWS_A_PART", 32)
     folder = Folder.at(tmp_path)
 
     def listed(directory, uris, first_row=0):
         batch = pa.record_batch(
-            [pa.array(uris), *(pa.nulls(len(uris), f.type) for f in list(catalog.FOUND)[1:])],
-            catalog.FOUND,
+            [pa.array(uris), *(pa.nulls(len(uris), f.type) for f in list(FOUND)[1:])],
+            FOUND,
         )
-        return catalog.write_listing([batch], folder, directory, 5, first_row)
+        return write_listing([batch], folder, directory, 5, first_row)
 
-    manifest = catalog.Manifest(
+    manifest = Manifest(
         (listed("manifest", [f"/k/{i}" for i in range(70)]), listed("manifest", ["/k/x"], 70))
     )
     listed("new", [f"/k/{i}" for i in range(69, 200)] + ["/k/x", "/k/y", "/k/y"])
-    with listings.compared(folder, manifest, "new", by_split=True) as found:
+    with comparison.compared(folder, manifest, "new", by_split=True) as found:
         uris = [u for batch in found.new() for u in batch["uri"].to_pylist()]
         # In the listing's order; a list that names one twice has it twice.
         assert uris == [*(f"/k/{i}" for i in range(70, 200)), "/k/y", "/k/y"]
         gone, example = found.retired()
     assert gone.tolist() == list(range(69)) and example == "/k/0"
-    listings.drop_rows(folder, manifest, np.array([0, *range(8, 16), 33, 70]))
-    listings.drop_rows(folder, manifest, np.array([1]))
-    now = listings.recounted(folder, manifest)
+    comparison.drop_rows(folder, manifest, np.array([0, *range(8, 16), 33, 70]))
+    comparison.drop_rows(folder, manifest, np.array([1]))
+    now = comparison.recounted(folder, manifest)
     assert [one.retired for one in now.listings] == [11, 1]
     left = [i for i in range(2, 70) if i not in {*range(8, 16), 33}]
     assert now.fingerprint == listed("left", [f"/k/{i}" for i in left]).fingerprint
-    tables = [catalog.read_shard(folder, now, shard) for shard in now.shards()]
+    tables = [rows_of(folder, now, shard) for shard in now.shards()]
     assert pa.concat_tables(tables)["image_id"].to_pylist() == left

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from flowerray import formats
-from flowerray.bases import BaseSpec, fingerprint_of
+from flowerray.bases.spec import BaseSpec, fingerprint_of
 from flowerray.errors import UsageError
-from flowerray.photographs import REASONS, Limits, Rejected, decode, read
 from flowerray.settings import CheckSettings
+from flowerray.sources import formats
+from flowerray.sources.photographs import REASONS, Limits, Rejected, decode, read
 
 LIMITS = Limits()
 

@@ -9,21 +9,24 @@ import time
 
 import pytest
 
-from flowerray import cluster, hardware, stores
+from flowerray import stores
+from flowerray.bases import hardware
 from flowerray.cli import main
-from flowerray.cluster import Node
+from flowerray.commands.extract import extract
 from flowerray.errors import FlowerrayError
-from flowerray.extract import extract
+from flowerray.pipeline import local_ray, tasks
+from flowerray.pipeline.plan import planned
+from flowerray.pipeline.tasks import Node
 from flowerray.settings import ExtractSettings, PlanSettings
 
 GIB = 1 << 30
 
 
-def planned(monkeypatch, nodes, **options):
+def plan_of(monkeypatch, nodes, **options):
     """(device, actors, cpus, gpus, threads) of each group on nodes of (cpus, gpus, GiB)."""
     there = [Node(str(i), "-", c, g, m * GIB) for i, (c, g, m) in enumerate(nodes)]
-    monkeypatch.setattr(cluster, "nodes", lambda: there)
-    groups = cluster.plan(PlanSettings(**options)).groups
+    monkeypatch.setattr("flowerray.pipeline.plan.nodes", lambda: there)
+    groups = planned(PlanSettings(**options)).groups
     return [(g.device, g.actors, g.cpus, g.gpus, g.threads) for g in groups]
 
 
@@ -47,21 +50,21 @@ def planned(monkeypatch, nodes, **options):
     ],
 )
 def test_plans(monkeypatch, nodes, options, expected):
-    assert planned(monkeypatch, nodes, **options) == expected
+    assert plan_of(monkeypatch, nodes, **options) == expected
 
 
 def test_a_local_ray_without_gpus_is_not_waited_for(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(FlowerrayError, match="--device gpu: Ray sees no GPU on this machine"):
-        planned(monkeypatch, [(2, 0, 24)], device="gpu")
+        plan_of(monkeypatch, [(2, 0, 24)], device="gpu")
     monkeypatch.setenv("RAY_ADDRESS", "auto")  # as in a job: its cluster may get a GPU node
-    assert planned(monkeypatch, [(2, 0, 24)], device="gpu") == [("gpu", 1, 1, 1, 8)]
+    assert plan_of(monkeypatch, [(2, 0, 24)], device="gpu") == [("gpu", 1, 1, 1, 8)]
 
 
 def test_an_actor_of_every_plan_fits_each_node_that_has_its_device(monkeypatch):
     for nodes in ([(1, 0, 2)], [(3, 0, 4), (7, 0, 64)], [(2, 1, 8), (32, 8, 256), (5, 0, 9)]):
         for actors in (None, 1, 2, 3, 7, 50):
-            for device, count, cpus, gpus, _ in planned(monkeypatch, nodes, actors=actors):
+            for device, count, cpus, gpus, _ in plan_of(monkeypatch, nodes, actors=actors):
                 having = [n for n in nodes if n[1]] if gpus else nodes
                 assert count and all(cpus <= c for c, g, _ in having if device == "cpu" or g)
 
@@ -80,7 +83,7 @@ def test_a_job_that_waits_for_others_says_so(local_ray, sample, tmp_path, monkey
         told.append(message)
         ended.touch()
 
-    monkeypatch.setattr(cluster, "say", end_it)
+    monkeypatch.setattr("flowerray.pipeline.tasks.say", end_it)
     other = other_job.remote()
     while ray.available_resources().get("CPU", 0):
         time.sleep(0.1)
@@ -108,14 +111,14 @@ def test_a_task_reaches_stores_as_its_job_does(local_ray):
     before = stores.in_use()
     stores.use(stores.Access("http://minio:9000", anonymous=True))
     try:
-        assert cluster.run_once(stores.in_use) == stores.Access("http://minio:9000", True)
+        assert tasks.run_once(stores.in_use) == stores.Access("http://minio:9000", True)
     finally:
         stores.use(before)
 
 
 def test_what_takes_stderr_need_be_no_file():
     said = io.StringIO()
-    with contextlib.redirect_stderr(said), cluster._without_core_log():
+    with contextlib.redirect_stderr(said), local_ray.without_core_log():
         print("progress", file=sys.stderr)
     assert said.getvalue() == "progress\n"
 

@@ -6,17 +6,23 @@ import shutil
 import numpy as np
 import pytest
 
-from flowerray import catalog, cluster, hardware, precision, weights
-from flowerray.bases import BaseSpec
+from flowerray.bases import hardware, weights
+from flowerray.bases.prepared import PreparedBase
+from flowerray.bases.spec import BaseSpec
+from flowerray.commands.extract import extract
+from flowerray.commands.label import label
+from flowerray.commands.train import train
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.extract import extract
-from flowerray.label import label
-from flowerray.photographs import Limits
-from flowerray.precision import QUANTISED, settled
+from flowerray.outputs.manifest import Manifest, write_listing
+from flowerray.outputs.record import Output, read_output
+from flowerray.outputs.shards import read_table
+from flowerray.pipeline import precision, prepare
+from flowerray.pipeline.precision import settled
+from flowerray.pipeline.prepare import QUANTISED
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
-from flowerray.shards import Output, read_output, read_table
-from flowerray.storage import Folder
-from flowerray.train import train
+from flowerray.sources.listing import photographs_to_label
+from flowerray.sources.photographs import Limits
+from flowerray.stores.folder import Folder
 
 needs_openvino = pytest.mark.skipif(
     not hardware.has_openvino(), reason="flowerray[openvino] is not installed"
@@ -59,12 +65,12 @@ def machine(*gpus, bfloat16=True):
     ],
 )
 def test_auto_is_float16_on_gpus_without_bfloat16(monkeypatch, machines, device, expected):
-    monkeypatch.setattr(cluster, "machines", lambda: machines)
+    monkeypatch.setattr("flowerray.pipeline.tasks.machines", lambda: machines)
     assert precision.fastest(device)[0] == expected
 
 
 def test_float16_is_of_gpus_alone(monkeypatch):
-    monkeypatch.setattr(cluster, "machines", lambda: [machine()])
+    monkeypatch.setattr("flowerray.pipeline.tasks.machines", lambda: [machine()])
     for device in ("cpu", "auto"):
         with pytest.raises(UsageError, match="on GPUs alone"):
             settled(spec("float16", "keras"), None, device)
@@ -151,29 +157,29 @@ def test_agreement_is_of_the_classes_alone_and_of_photographs_not_calibrated_on(
     monkeypatch, tmp_path
 ):
     (tmp_path / "list.txt").write_text("".join(f"{i}.jpg\n" for i in range(300)))
-    found, folder = catalog.photographs_to_label(str(tmp_path / "list.txt")), Folder.at(tmp_path)
-    listing = catalog.write_listing(found, folder, "manifest", 32)
-    output = Output(folder, catalog.Manifest((listing,)), {})
-    calibrated = precision._sample(output, 128, precision.SEED)["image_id"].to_pylist()
+    found, folder = photographs_to_label(str(tmp_path / "list.txt")), Folder.at(tmp_path)
+    listing = write_listing(found, folder, "manifest", 32)
+    output = Output(folder, Manifest((listing,)), {})
+    calibrated = prepare._sample(output, 128, prepare.SEED)["image_id"].to_pylist()
     seen = []
 
     def agreement(sample, *arguments):
         seen.append(sample["image_id"].to_pylist())
-        return precision._agreement(sample, *arguments)
+        return prepare._agreement(sample, *arguments)
 
     # Of a novel photograph, whose last number is the largest.
     says = {"one": [0.55, 0.40, 0.05, 0.8], "other": [0.42, 0.53, 0.05, 0.8]}
+    monkeypatch.setattr(prepare, "_pixels", lambda sample, spec, limits: np.zeros((len(sample), 1)))
     monkeypatch.setattr(
-        precision, "_pixels", lambda sample, spec, limits: np.zeros((len(sample), 1))
+        PreparedBase,
+        "open",
+        lambda base, threads: lambda pixels: np.tile(says[base.spec], (len(pixels), 1)),
     )
-
-    def open_engine(spec, *_):
-        return lambda pixels: np.tile(says[spec], (len(pixels), 1))
-
-    monkeypatch.setattr(precision, "open_engine", open_engine)
-    monkeypatch.setattr(cluster, "task_cpus", lambda: 1)
-    monkeypatch.setattr(cluster, "run_once", lambda task, *arguments: agreement(*arguments))
-    told = precision.agreement(output, Limits(), b"", ("one", []), ("other", []))
+    monkeypatch.setattr("flowerray.pipeline.tasks.task_cpus", lambda: 1)
+    monkeypatch.setattr(
+        "flowerray.pipeline.tasks.run_once", lambda task, *arguments: agreement(*arguments)
+    )
+    told = prepare.agreement(output, Limits(), PreparedBase("one", []), PreparedBase("other", []))
     assert told == {"photographs": 128, "same": 0}
     assert len(calibrated) == 128 and not set(calibrated) & set(seen[0])
 

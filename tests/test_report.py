@@ -13,15 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowerray import classifier, shards
 from flowerray.cli import main
+from flowerray.commands.label import label
+from flowerray.commands.report import report
+from flowerray.commands.train import train
 from flowerray.errors import FlowerrayError
-from flowerray.label import label
-from flowerray.report import report
-from flowerray.report.classifier_page import _curve, _reaches
-from flowerray.report.labels_page import _Budget, _sheets, _Tally
+from flowerray.heads import classifier
+from flowerray.outputs import shards
+from flowerray.outputs.record import read_output
+from flowerray.reports.classifier_page import _curve, _reaches
+from flowerray.reports.labels_page import _Budget, _sheets, _Tally
 from flowerray.settings import LabelSettings, ReportSettings, TrainSettings
-from flowerray.train import train
 
 # A slash ends a name, so the second lies in a folder "<"; a page that is not careful runs it.
 HOSTILE = (
@@ -115,7 +117,7 @@ def as_accepted(source, directory, classes=()):
     fifth photograph is novel; `classes` more."""
     shutil.copytree(source, directory)
     run = json.loads((directory / "run.json").read_bytes())
-    table = shards.read_table(shards.read_output(str(source), "labels"), ["confidence"])
+    table = shards.read_table(read_output(str(source), "labels"), ["confidence"])
     middle = float(np.nanmedian(table["confidence"].to_numpy()))
     run["config"]["classes"] += classes
     run["config"] |= {"min_precision": 0.95, "min_confidence": None}

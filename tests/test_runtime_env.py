@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import RAY, REPOSITORY, ray_head
 
-from flowerray.verify import verify
+from flowerray.commands.verify import verify
 
 
 @pytest.fixture(scope="module")

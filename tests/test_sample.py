@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flowerray import sample
-from flowerray.sample import SampleSet, draw_sample
+from flowerray.commands import sample
+from flowerray.commands.sample import SampleSet, draw_sample
 
 CLASSES = ("rose", "sunflower", "tulip")
 

@@ -15,15 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import PEAK_MEMORY
 
-from flowerray import shards
-from flowerray.catalog import Shard
-from flowerray.extract import extract
-from flowerray.inference import Fetched, ShardActor, ShardWork
-from flowerray.label import Acceptance, LabelWork, label
-from flowerray.photographs import Limits, Rejected
-from flowerray.review import SCHEMA
+from flowerray.commands.extract import extract
+from flowerray.commands.label import label
+from flowerray.outputs import shards
+from flowerray.outputs.record import read_output
+from flowerray.outputs.review import SCHEMA
+from flowerray.outputs.schemas import LABELS
+from flowerray.pipeline.labels import LabelWork
+from flowerray.pipeline.stages import ReadAhead
 from flowerray.settings import ExtractSettings, LabelSettings
-from flowerray.storage import Folder
+from flowerray.sources.photographs import Limits, Rejected
+from flowerray.stores.folder import Folder
+from flowerray.trust.acceptance import Acceptance
 
 
 @pytest.fixture
@@ -44,9 +47,8 @@ def opened(monkeypatch):
 def test_a_queue_of_more_than_two_gib_of_labels_is_written_in_order(tmp_path):
     script = f"""
 import numpy as np, pyarrow as pa
-from flowerray import shards
-from flowerray.review import review_queue
-from flowerray.storage import Folder
+from flowerray.outputs.review import review_queue
+from flowerray.stores.folder import Folder
 
 classes = [f"{{i}}-" + "x" * (1 << 16) for i in range(3)]
 chance = np.random.default_rng(0)
@@ -144,7 +146,7 @@ def test_a_shard_of_labels_is_what_python_would_make_of_each_row():
     work.accept = Acceptance(None, 0.9, thresholds)
     rows = pa.table({"image_id": range(40), "uri": [f"{i}.jpg" for i in range(40)]})
     table = work.table(rows, outcomes)
-    assert table.schema.equals(shards.LABELS)
+    assert table.schema.equals(LABELS)
     for row, outcome in zip(table.to_pylist(), outcomes, strict=True):
         if isinstance(outcome, Rejected):
             assert row["error"] == "empty" and row["label"] is row["top_k"] is None
@@ -169,7 +171,7 @@ def test_no_more_shards_are_read_ahead_than_fit(sample, fast, tmp_path, monkeypa
         shard_size=4,
     )
     label(settings)
-    output = shards.read_output(str(tmp_path / "labels"), "labels")
+    output = read_output(str(tmp_path / "labels"), "labels")
     whole = shards.read_table(output, ["image_id", "label"])
     monkeypatch.setattr(shards, "BYTES_READ_AHEAD", 1)
     assert shards.read_table(output, ["image_id", "label"]).equals(whole)
@@ -177,27 +179,24 @@ def test_no_more_shards_are_read_ahead_than_fit(sample, fast, tmp_path, monkeypa
 
 @pytest.mark.parametrize(("size", "listed"), [(1000, True), (100 << 20, True), (100 << 20, False)])
 def test_files_that_are_read_ahead_are_bounded_by_their_bytes(size, listed, tmp_path, monkeypatch):
-    actor = ShardActor.__new__(ShardActor)
-    actor.work, actor.limits, actor.ahead = SimpleNamespace(spec=None), Limits(), 50
-    actor.output = SimpleNamespace(folder=SimpleNamespace(is_local=True))
-    actor.attempts = SimpleNamespace(mark_tried=lambda *mark: None)
-    actor.fetched = Fetched()
+    reading = ReadAhead(None, Limits(), threads=1, ahead=50)
     waiting = most = 0
 
-    def submitted(uri, size_of_it):
+    def submitted(one):
         nonlocal waiting, most
         waiting += 1
         most = max(most, waiting)
-        actor.fetched.bytes, actor.fetched.photographs = size, 1  # as the store says of the first
+        reading._fetched_bytes, reading._fetched = size, 1  # as the store says of the first
         done = Future()
-        done.set_result(uri)
+        done.set_result(one.uri)
         return done
 
-    monkeypatch.setattr(actor, "_submitted", submitted)
+    monkeypatch.setattr(reading, "_submitted", submitted)
     uris = [str(i) for i in range(200)]
-    rows = pa.table({"uri": uris, "size": pa.array([size if listed else None] * 200, pa.int64())})
+    of_each = size if listed else None
+    photographs = [SimpleNamespace(uri=uri, size=of_each, isolate=False) for uri in uris]
     seen = []
-    for uri in actor._decoded_ahead({Shard(0, 200): ShardWork(rows, None, 1, False)}):
+    for uri in reading.decoded(photographs):
         waiting -= 1
         seen.append(uri)
     assert seen == uris

@@ -9,7 +9,7 @@ from conftest import free_port
 
 from flowerray import stores
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.photographs import Limits, Rejected, read
+from flowerray.sources.photographs import Limits, Rejected, read
 from flowerray.stores import addresses
 from flowerray.stores.web import WebStore
 
@@ -126,9 +126,9 @@ def test_a_chain_of_stores_is_no_way_around():
 
 
 def test_a_missing_directory_for_ray_is_gone_around(tmp_path, monkeypatch):
-    from flowerray import cluster
+    from flowerray.pipeline import local_ray
 
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
-    with cluster._directory_for_ray() as directory:
+    with local_ray.directory_for_ray() as directory:
         assert directory and os.path.isdir(directory) and len(directory) <= 39
     assert not os.path.exists(directory)

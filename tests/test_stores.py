@@ -19,16 +19,18 @@ import pytest
 import urllib3
 from conftest import free_port, troubles
 
-from flowerray import catalog, stores
+from flowerray import stores
 from flowerray.cli import main
+from flowerray.commands.label import label
+from flowerray.commands.verify import verify
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.label import label
-from flowerray.photographs import Limits, Rejected, read
+from flowerray.outputs.schemas import LABELS
 from flowerray.settings import ExtractSettings, LabelSettings
-from flowerray.shards import LABELS
-from flowerray.storage import Folder
+from flowerray.sources.labelled import photographs_to_extract
+from flowerray.sources.listing import FOUND, photographs_to_label
+from flowerray.sources.photographs import Limits, Rejected, read
 from flowerray.stores import fetched
-from flowerray.verify import verify
+from flowerray.stores.folder import Folder
 
 
 def served(address):
@@ -110,13 +112,13 @@ def test_a_large_table_is_read_in_parts(s3):
 
 def extracted(images, **options):
     settings = ExtractSettings(images=str(images), out="", **options)
-    table = pa.Table.from_batches(catalog.photographs_to_extract(settings), catalog.FOUND)
+    table = pa.Table.from_batches(photographs_to_extract(settings), FOUND)
     return table.to_pylist()
 
 
 def listed(source):
-    batches = catalog.photographs_to_label(source)
-    return pa.Table.from_batches(batches, catalog.FOUND)["uri"].to_pylist()
+    batches = photographs_to_label(source)
+    return pa.Table.from_batches(batches, FOUND)["uri"].to_pylist()
 
 
 def test_class_folders_in_a_bucket_are_those_of_a_directory(s3, tmp_path):

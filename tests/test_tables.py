@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowerray import catalog, corrections, names, tables, uris
 from flowerray.errors import FlowerrayError
 from flowerray.settings import ExtractSettings
-from flowerray.tables import Columns
+from flowerray.sources import answers, names, tables, uris
+from flowerray.sources.columns import Columns
+from flowerray.sources.labelled import photographs_to_extract
+from flowerray.sources.listing import FOUND, photographs_named
 
 ROWS = [(f"photos/{name}/{i}.jpg", name) for name in ("rose", "tulip") for i in range(3)]
 
@@ -29,8 +31,8 @@ def written(separator, header, end="\n", cells=lambda row: row):
 
 
 def read(path, **columns):
-    batches = catalog.photographs_named(str(path), Columns(**columns))
-    table = pa.Table.from_batches(batches, catalog.FOUND)
+    batches = photographs_named(str(path), Columns(**columns))
+    table = pa.Table.from_batches(batches, FOUND)
     return list(zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
@@ -172,7 +174,7 @@ def test_a_directory_of_part_files_is_a_table_counted_from_its_parent(here):
         pq.write_table(mine, here / "hive" / f"label={name}" / "part-0.parquet")
     assert read(here / "hive") == expected(here)
     settings = ExtractSettings(images=str(here / "hive"), out="-")
-    assert sum(map(len, catalog.photographs_to_extract(settings))) == 6
+    assert sum(map(len, photographs_to_extract(settings))) == 6
     assert tables.parts_of(str(here / "photos")) is None
 
 
@@ -201,12 +203,12 @@ def test_a_list_names_files_that_are_no_utf8(tmp_path):
 
 def test_truths_and_corrections_are_read_alike(here):
     (here / "t.csv").write_text("sep=;\nFile;Class\n\\photos\\rose\\0.jpg;rose \nb.jpg; \n")
-    assert corrections.read(str(here / "t.csv"), "file") == {
+    assert answers.read(str(here / "t.csv"), "file") == {
         "/photos/rose/0.jpg": "rose",
         "b.jpg": None,
     }
     (here / "c.csv").write_text("path;class\nphotos\\rose\\0.jpg;tulip\n", "utf-16")
-    assert corrections.read(str(here / "c.csv")) == {str(here / "photos/rose/0.jpg"): "tulip"}
+    assert answers.read(str(here / "c.csv")) == {str(here / "photos/rose/0.jpg"): "tulip"}
 
 
 def test_findings_of_check_are_corrections_of_what_is_mislabelled(here, capsys):
@@ -216,6 +218,6 @@ def test_findings_of_check_are_corrections_of_what_is_mislabelled(here, capsys):
         "mislabelled,photos/rose/0.jpg,,rose,tulip,0.9,\n"
         "few_photographs,,,rose,,3,\n"
     )
-    found = corrections.read(str(here / "findings.csv"))
+    found = answers.read(str(here / "findings.csv"))
     assert found == {str(here / "photos/rose/0.jpg"): "tulip"}
     assert "the 1 suggested labels are taken, the 2 other" in capsys.readouterr().err

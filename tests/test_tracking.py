@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from flowerray.cli import main
+from flowerray.commands.train import train
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.settings import TrainSettings
-from flowerray.train import train
 
 FINAL = {
     *("final/accuracy", "final/errors", "final/photographs", "fit_seconds"),
@@ -123,7 +123,7 @@ def test_a_training_anew_is_a_run_anew(features, mlflow, tmp_path):
 
 def test_a_server_that_goes_away_costs_no_training(features, mlflow, tmp_path, capsys):
     """Its database becomes unreadable after the first epoch."""
-    from flowerray import tracking
+    from flowerray.heads import tracking
 
     out = tmp_path / "c"
     settings = TrainSettings(features=features, out=out, recipe="article", epochs=2)

@@ -10,15 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowerray import calibration, classifier, copies, heads, novelty
-from flowerray.engines.keras import open_head
+from flowerray.bases.engines.keras import open_head
+from flowerray.commands.extract import extract
+from flowerray.commands.label import label
+from flowerray.commands.train import train
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.extract import extract
-from flowerray.heads import TrainingData
-from flowerray.label import label
+from flowerray.heads import classifier, copies
+from flowerray.heads.checkpoint import is_over
+from flowerray.heads.data import Progress, TrainingData
+from flowerray.heads.epochs import _batches, compile_head
+from flowerray.heads.folds import folds, out_of_fold, with_copies
+from flowerray.heads.models import predict
+from flowerray.heads.recipes import RECIPES, finetune, logistic
+from flowerray.outputs.record import read_output
+from flowerray.outputs.shards import read_table
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
-from flowerray.shards import read_output, read_table
-from flowerray.train import Fitted, _is_over, train
+from flowerray.trust import calibration, novelty
+from flowerray.trust.evidence import Fitted
 
 
 def overconfident(rows=4000, sharpness=3.0):
@@ -106,26 +114,24 @@ def clusters():
 
 
 def test_novelty_tells_others_and_leaves_a_hundredth_of_its_own(clusters):
-    *_, (_, model) = heads.logistic(clusters, None, 0, None)
+    *_, (_, model) = logistic(clusters, None, 0, None)
     found = novelty.fit(model, clusters, 0)
     assert 0.98 <= np.mean(found.of_training <= 1) < 1
     final = novelty.attached(model, clusters, found)
     chance = np.random.default_rng(1)
     others = chance.gamma(1.0, 1.0, (60, 2, 2, 16)).astype(np.float16)
     others[:, :, :, 10:12] += 4
-    own, other = (heads.predict(final, f)[:, -1] for f in (clusters.valid_features, others))
+    own, other = (predict(final, f)[:, -1] for f in (clusters.valid_features, others))
     assert np.mean(own <= 1) > 0.9 and np.mean(other > 1) > 0.95
-    np.testing.assert_allclose(
-        heads.predict(final, others)[:, :-1], heads.predict(model, others), atol=1e-6
-    )
+    np.testing.assert_allclose(predict(final, others)[:, :-1], predict(model, others), atol=1e-6)
 
 
 @pytest.mark.parametrize("recipe", ["mlp", "logistic"])
 def test_heads_are_the_same_for_the_same_seed_and_unseen_predictions_are_unseen(clusters, recipe):
-    fits = [list(heads.RECIPES[recipe](clusters, None, 3, None))[-1][1] for _ in range(2)]
-    first, second = (heads.predict(model, clusters.valid_features) for model in fits)
+    fits = [list(RECIPES[recipe](clusters, None, 3, None))[-1][1] for _ in range(2)]
+    first, second = (predict(model, clusters.valid_features) for model in fits)
     np.testing.assert_array_equal(first, second)
-    judged, unseen = heads.out_of_fold(recipe, clusters, 3)
+    judged, unseen = out_of_fold(recipe, clusters, 3)
     assert judged.tolist() == list(range(240)) and unseen.shape == (240, 3)
     assert np.mean(unseen.argmax(1) == clusters.labels) > 0.95
     chance = np.random.default_rng(0)
@@ -136,10 +142,10 @@ def test_heads_are_the_same_for_the_same_seed_and_unseen_predictions_are_unseen(
         clusters.valid_labels,
         3,
     )
-    _, unseen = heads.out_of_fold(recipe, shuffled, 0)
+    _, unseen = out_of_fold(recipe, shuffled, 0)
     assert np.mean(unseen.argmax(1) == shuffled.labels) < 0.5
     # Killed after its one epoch, nothing is left to fit.
-    assert not list(heads.RECIPES[recipe](clusters, None, 3, heads.Progress(1, fits[0])))
+    assert not list(RECIPES[recipe](clusters, None, 3, Progress(1, fits[0])))
 
 
 def test_a_class_of_one_photograph_costs_the_others_no_evidence(clusters):
@@ -153,14 +159,14 @@ def test_a_class_of_one_photograph_costs_the_others_no_evidence(clusters):
         clusters.valid_labels,
         4,
     )
-    judged, unseen = heads.out_of_fold("logistic", data, 0)
+    judged, unseen = out_of_fold("logistic", data, 0)
     assert judged.tolist() == list(range(1, 241)) and unseen.shape == (240, 4)
-    *_, (_, model) = heads.logistic(data, None, 0, None)
+    *_, (_, model) = logistic(data, None, 0, None)
     found = novelty.fit(model, data, 0)
     assert found.of_training[0] == 0 and 0.98 <= np.mean(found.of_training[1:] <= 1) < 1
     four = np.flatnonzero(np.isin(np.arange(241), [0, *(1 + np.arange(3))]))
     few = TrainingData(data.features[four], data.labels[four], alone, np.array([3]), 4)
-    assert heads.out_of_fold("mlp", few, 0) is None
+    assert out_of_fold("mlp", few, 0) is None
     assert novelty.fit(model, few, 0).threshold == 2  # nothing to go by: nothing is novel
 
 
@@ -180,8 +186,8 @@ def test_balanced_weights_help_a_rare_class(clusters):
             3,
             class_weights=weights,
         )
-        *_, (_, model) = heads.logistic(data, None, 0, None)
-        found.append((heads.predict(model, data.features).argmax(1) == 2).sum())
+        *_, (_, model) = logistic(data, None, 0, None)
+        found.append((predict(model, data.features).argmax(1) == 2).sum())
     assert found[1] > found[0]
 
 
@@ -218,7 +224,7 @@ def test_a_classifier_says_how_far_it_can_be_trusted(fast, tmp_path):
 
 def test_a_rare_class_leaves_the_others_their_folds():
     labels = np.repeat([0, 1, 2], [50, 50, 2])
-    found = list(heads.folds(labels, 0))
+    found = list(folds(labels, 0))
     assert len(found) == 5
     assert all(set(labels[train]) == {0, 1, 2} for train, _ in found)
     assert sorted(np.concatenate([held for _, held in found])) == list(range(102))
@@ -329,8 +335,8 @@ def test_finetune_learns_the_layers_after_the_features(sample, local_ray, tmp_pa
 
 def test_patience_counts_the_epochs_without_a_smaller_loss():
     history = [{"val_loss": loss} for loss in (0.5, 0.4, 0.45, 0.42)]
-    assert [_is_over(history[:epochs], 2) for epochs in (1, 2, 3, 4)] == [False] * 3 + [True]
-    assert not _is_over(history, 3) and not _is_over(history, None) and not _is_over([], 1)
+    assert [is_over(history[:epochs], 2) for epochs in (1, 2, 3, 4)] == [False] * 3 + [True]
+    assert not is_over(history, 3) and not is_over(history, None) and not is_over([], 1)
 
 
 def test_finetune_goes_on_as_if_it_had_not_been_killed():
@@ -345,10 +351,10 @@ def test_finetune_goes_on_as_if_it_had_not_been_killed():
         maps = maps.astype(np.float16)
         return TrainingData(maps, labels, maps, labels, 3, mirrored=maps[:, :, ::-1], rest=rest)
 
-    *_, (_, undisturbed) = heads.finetune(data(), 2, 0, None)
-    _, model = next(heads.finetune(data(), 2, 0, None))
+    *_, (_, undisturbed) = finetune(data(), 2, 0, None)
+    _, model = next(finetune(data(), 2, 0, None))
     kept = open_head(classifier.head_bytes(model), compile=True)
-    *_, (_, resumed) = heads.finetune(data(), 2, 0, heads.Progress(1, kept))
+    *_, (_, resumed) = finetune(data(), 2, 0, Progress(1, kept))
     for one, other in zip(undisturbed.get_weights(), resumed.get_weights(), strict=True):
         assert np.array_equal(one, other)
     assert not np.array_equal(model.get_weights()[0], undisturbed.get_weights()[0])
@@ -360,19 +366,19 @@ def test_mixtures_are_weighed_by_the_shares_of_their_classes():
     labels, weights = np.arange(20) % 3, np.array([0.5, 1.0, 4.0])
     features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float16)
     for mixup in (0.0, 0.4):
-        batches = heads._batches([features], labels, 3, (0, 0), mixup, weights)
+        batches = _batches([features], labels, 3, (0, 0), mixup, weights)
         x, truth, weighed = batches[0]
         by_hand = [sum(share * weights[k] for k, share in enumerate(row)) for row in truth]
         np.testing.assert_allclose(weighed, by_hand, rtol=1e-6)
         assert bool(mixup) == bool(np.any((truth > 0) & (truth < 1)))
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
-        heads._compile(model, keras.optimizers.SGD(0.0))
-        likelihood = np.log(heads.predict(model, x))
+        compile_head(model, keras.optimizers.SGD(0.0))
+        likelihood = np.log(predict(model, x))
         loss = -np.mean(np.array(by_hand) * (truth * likelihood).sum(axis=1))
         fitted = model.fit(batches, shuffle=False, verbose=0).history["loss"][0]
         assert fitted == pytest.approx(loss, rel=1e-5)
         if not mixup:  # as Keras' class_weight, which hard labels had before
-            plain = heads._batches([features], labels, 3, (0, 0))
+            plain = _batches([features], labels, 3, (0, 0))
             before = model.fit(
                 plain, shuffle=False, verbose=0, class_weight=dict(enumerate(weights))
             )
@@ -411,7 +417,7 @@ def promised(fitted, data):
 @pytest.mark.parametrize("jitter", [0, 0.01, 0.1, 0.3, 0.5])
 def test_copies_of_photographs_with_labels_of_chance_are_promised_nothing(jitter, width):
     data = chance_with_copies(jitter, width)
-    *_, (_, model) = heads.logistic(data, None, 0, None)
+    *_, (_, model) = logistic(data, None, 0, None)
     settings = TrainSettings(features="-", out="-", recipe="mlp")
     fitted = Fitted.of(model, settings, data)
     assert promised(fitted, data) == [None] * 3
@@ -419,8 +425,8 @@ def test_copies_of_photographs_with_labels_of_chance_are_promised_nothing(jitter
         assert fitted.judged.tolist() == list(range(300))  # each photograph is one trial
         assert fitted.calibration["copies"] == {"train": 1200, "valid": 0}
     photographs = np.tile(np.arange(300), 5)
-    groups = heads.with_copies(data).groups_to_train
-    for fitted_on, held in heads.folds(data.labels, 0, groups):
+    groups = with_copies(data).groups_to_train
+    for fitted_on, held in folds(data.labels, 0, groups):
         together = set(photographs[fitted_on]) & set(photographs[held])
         assert not together or jitter > 0.1
 
@@ -438,7 +444,7 @@ def test_photographs_to_validate_that_are_copies_of_training_photographs_are_no_
         np.concatenate([labels[240:], labels[leaked], labels[240:250]]),
         3,
     )
-    *_, (_, model) = heads.logistic(data, None, 0, None)
+    *_, (_, model) = logistic(data, None, 0, None)
     settings = TrainSettings(features="-", out="-", recipe="article")  # evidence is validation
     fitted = Fitted.of(model, settings, data)
     assert fitted.unseen.tolist() == list(range(60)) and len(fitted.valid) == 130
@@ -456,9 +462,9 @@ def test_a_class_of_copies_of_one_photograph_is_never_held_out_nor_accepted(clus
         clusters.valid_labels,
         4,
     )
-    judged, _ = heads.out_of_fold("logistic", data, 0)
+    judged, _ = out_of_fold("logistic", data, 0)
     assert judged.tolist() == list(range(40, 280))
-    *_, (_, model) = heads.logistic(data, None, 0, None)
+    *_, (_, model) = logistic(data, None, 0, None)
     fitted = Fitted.of(model, TrainSettings(features="-", out="-", recipe="logistic"), data)
     assert promised(fitted, data)[3] is None
 
@@ -466,14 +472,14 @@ def test_a_class_of_copies_of_one_photograph_is_never_held_out_nor_accepted(clus
 def test_folds_keep_a_class_whose_photographs_are_all_copies_of_other_classes():
     labels = np.array([0, 1] * 20 + [2, 2])
     groups = np.array([*range(40), 0, 1])  # a photograph under two labels, twice
-    found = list(heads.folds(labels, 0, groups))
+    found = list(folds(labels, 0, groups))
     assert all(set(labels[fitted_on]) == {0, 1, 2} for fitted_on, _ in found)
     assert all(not set(groups[fitted_on]) & set(groups[held]) for fitted_on, held in found)
 
 
 def test_different_photographs_are_not_taken_for_copies(clusters):
     """Neither of tight classes far apart, nor where a class' members lie on a line."""
-    assert len(np.unique(heads.with_copies(clusters).groups)) == 300
+    assert len(np.unique(with_copies(clusters).groups)) == 300
     chance = np.random.default_rng(0)
     labels = np.arange(300) % 3
     centres = 10 * np.eye(3, 16)

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from flowerray import weights
-from flowerray.bases import VGG16_SHA256
+from flowerray.bases import weights
+from flowerray.bases.spec import VGG16_SHA256
 from flowerray.errors import FlowerrayError
 
 # A proxy that refuses: the same as no internet, for Keras and for pip.
@@ -80,7 +80,8 @@ def test_a_file_fills_the_cache(arrays, tmp_path, empty_cache, no_network):
 
 def test_random_weights_are_the_same_for_all_and_say_so(empty_cache, capsys):
     script = (
-        "from flowerray import weights; print(weights.load('mobilenetv3small', 'random').sha256)"
+        "from flowerray.bases import weights\n"
+        "print(weights.load('mobilenetv3small', 'random').sha256)"
     )
     both = [
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

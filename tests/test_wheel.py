@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from conftest import REPOSITORY
 
-from flowerray.verify import verify
+from flowerray.commands.verify import verify
 
 
 def demo():
@@ -31,7 +31,7 @@ def test_the_package_and_its_data_are_in(built, kind):
     ours = [path for path in (REPOSITORY / "flowerray").rglob("*") if path.is_file()]
     ours = [path for path in ours if "__pycache__" not in path.parts]
     assert {str(path.relative_to(REPOSITORY)) for path in ours} <= set(names)
-    assert {"flowerray/py.typed", "flowerray/report/templates/labels.html"} <= set(names)
+    assert {"flowerray/py.typed", "flowerray/reports/templates/labels.html"} <= set(names)
     assert not [name for name in names if name.startswith("tests")]
 
 

@@ -82,8 +82,8 @@ class LocalStore:
             return set()
 
     def files(self, uri: str) -> Iterator[list[tuple[str, int | None]]]:
-        """See Store. Photographs are listed by ``flowerray.catalog``, which knows links in circles
-        and names that are no UTF-8."""
+        """See Store. Photographs are listed by ``flowerray.sources.listing``, which knows links in
+        circles and names that are no UTF-8."""
         for directory, subdirectories, names in os.walk(uri):
             subdirectories.sort()
             paths = [os.path.join(directory, name) for name in sorted(names)]

@@ -1,0 +1,115 @@
+"""OpenVINO on CPUs: the Keras model of a spec, converted, for int8 quantised by nncf.
+
+A converted model is two uint8 arrays: its graph (XML) and its constants. It needs no TensorFlow,
+which saves an actor seconds of start-up and hundreds of megabytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowerray.bases.engines.keras import build, import_keras, open_head
+from flowerray.bases.spec import BaseSpec
+
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8: of what stays unquantised
+
+
+class OpenVinoEngine:
+    """A converted base, perhaps with a converted head behind it, ready on this machine's CPU."""
+
+    def __init__(self, spec: BaseSpec, model: list[np.ndarray], threads: int) -> None:
+        openvino = _import_openvino()
+        core = openvino.Core()
+        read = _from_arrays(core, model[:2])
+        shape = read.get_rt_info(["flowerray", "feature_shape"]).astype(str)
+        self.feature_shape: tuple[int, ...] = tuple(int(side) for side in shape.split(","))
+        if len(model) > 2:
+            read = _joined(read, _from_arrays(core, model[2:]))
+        options = {
+            "INFERENCE_PRECISION_HINT": HINTS[spec.precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # Each actor would pin itself to the first CPUs, beside all the others.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._compiled = core.compile_model(read, "CPU", options)
+        self._round_features = spec.precision == "bfloat16" and len(model) == 2
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        result = np.array(self._compiled(pixels)[0], np.float32)  # a copy: OpenVINO reuses its own
+        if self._round_features:
+            # Its last sums are float32. As bfloat16, which Keras gives, they compress better.
+            bits = result.view(np.uint32)
+            bits += np.uint32(0x8000)
+            bits &= np.uint32(0xFFFF0000)
+        return result
+
+
+def convert(
+    spec: BaseSpec, weights: list[np.ndarray], calibration: np.ndarray | None
+) -> list[np.ndarray]:
+    """The base of `spec`, converted.
+
+    Args:
+        weights: the Keras model's.
+        calibration: uint8 pixels (n, size, size, 3); with them the base is quantised to int8, the
+            ranges of its activations taken from these photographs.
+    """
+    openvino = _import_openvino()
+    import_keras(1)
+    built = build(replace(spec, precision="float32"), weights)  # OpenVINO rounds it itself
+    model = openvino.convert_model(built)
+    if calibration is not None:
+        import nncf
+
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        dataset = nncf.Dataset([pixels[None] for pixels in calibration])
+        model = nncf.quantize(model, dataset, subset_size=len(calibration))
+    shape = ",".join(str(side) for side in built.output_shape[1:])
+    model.set_rt_info(shape, ["flowerray", "feature_shape"])
+    return _to_arrays(model)
+
+
+def convert_head(head: bytes) -> list[np.ndarray]:
+    """The head in a ``head.keras``, converted: features to probabilities."""
+    openvino = _import_openvino()
+    import_keras(1)
+    return _to_arrays(openvino.convert_model(open_head(head)))
+
+
+def _joined(base: Any, head: Any) -> Any:
+    """One graph, from uint8 pixels to probabilities."""
+    import openvino
+
+    (features,) = head.get_parameters()
+    (result,) = base.get_results()
+    features.output(0).replace(result.input_value(0))
+    return openvino.Model(head.get_results(), base.get_parameters(), "classifier")
+
+
+def _import_openvino() -> Any:
+    os.environ["CI"] = "true"  # how openvino-telemetry is told to send nothing
+    import openvino
+
+    return openvino
+
+
+def _to_arrays(model: Any) -> list[np.ndarray]:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as directory:
+        files = [Path(directory) / name for name in ("model.xml", "model.bin")]
+        openvino.serialize(model, *map(str, files))
+        return [np.fromfile(file, np.uint8) for file in files]
+
+
+def _from_arrays(core: Any, model: list[np.ndarray]) -> Any:
+    graph, constants = (array.tobytes() for array in model)
+    return core.read_model(graph, constants)

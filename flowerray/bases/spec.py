@@ -1,0 +1,173 @@
+"""The pretrained bases, and the spec that says exactly how features were made."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from flowerray.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What happens to uint8 RGB pixels before the base: ``(pixel * scale + offset)`` a channel.
+
+    `bgr` reverses the channels first; `offset` is in the order after that. `resize` is how the
+    pixels came to their size, one of ``flowerray.sources.photographs.RESIZES``, `colour` what
+    happens to embedded profiles (see `BaseSpec`).
+    """
+
+    bgr: bool
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    resize: str = "bilinear-dct"
+    colour: str | None = "srgb"
+
+
+def _standardise(mean: tuple[float, ...], std: tuple[float, ...]) -> Preparation:
+    scale = tuple(1 / (255 * s) for s in std)
+    offset = tuple(-m / s for m, s in zip(mean, std, strict=True))
+    return Preparation(False, scale, offset)  # type: ignore[arg-type]
+
+
+# The constants are those of keras.applications' preprocess_input ("caffe", "tf", "torch" modes);
+# `article` is the article's ImageDataGenerator(rescale=1/255), which resizes by the nearest pixel
+# and knows no profiles.
+PREPARATIONS: dict[str, Preparation] = {
+    "vgg": Preparation(True, (1.0, 1.0, 1.0), (-103.939, -116.779, -123.68)),
+    "tf": Preparation(False, (1 / 127.5,) * 3, (-1.0, -1.0, -1.0)),
+    "torch": _standardise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "none": Preparation(False, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
+    # What else there is to do, EfficientNet does by weights of its own (see engines.keras).
+    "efficientnet": Preparation(False, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
+    "article": Preparation(False, (1 / 255,) * 3, (0.0, 0.0, 0.0), "nearest", None),
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base flowerray knows: its builder in ``keras.applications``, input side, preparation.
+
+    `weights_sha256` is the published weights' hash as :func:`flowerray.bases.weights.sha256_of`
+    counts it, where we know it.
+    """
+
+    builder: str
+    input_size: int
+    preparation: str
+    weights_sha256: str | None = None
+
+
+VGG16_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
+
+BASES: dict[str, Base] = {
+    "vgg16": Base("VGG16", 224, "vgg", VGG16_SHA256),
+    "vgg19": Base("VGG19", 224, "vgg"),
+    "resnet50": Base("ResNet50", 224, "vgg"),
+    "resnet101": Base("ResNet101", 224, "vgg"),
+    "resnet152": Base("ResNet152", 224, "vgg"),
+    "resnet50v2": Base("ResNet50V2", 224, "tf"),
+    "resnet101v2": Base("ResNet101V2", 224, "tf"),
+    "resnet152v2": Base("ResNet152V2", 224, "tf"),
+    "inceptionv3": Base("InceptionV3", 299, "tf"),
+    "inceptionresnetv2": Base("InceptionResNetV2", 299, "tf"),
+    "xception": Base("Xception", 299, "tf"),
+    "mobilenet": Base("MobileNet", 224, "tf"),
+    "mobilenetv2": Base("MobileNetV2", 224, "tf"),
+    "mobilenetv3small": Base("MobileNetV3Small", 224, "none"),
+    "mobilenetv3large": Base("MobileNetV3Large", 224, "none"),
+    "densenet121": Base("DenseNet121", 224, "torch"),
+    "densenet169": Base("DenseNet169", 224, "torch"),
+    "densenet201": Base("DenseNet201", 224, "torch"),
+    "nasnetmobile": Base("NASNetMobile", 224, "tf"),
+    "nasnetlarge": Base("NASNetLarge", 331, "tf"),
+    "efficientnetb0": Base("EfficientNetB0", 224, "efficientnet"),
+    "efficientnetb1": Base("EfficientNetB1", 240, "efficientnet"),
+    "efficientnetb2": Base("EfficientNetB2", 260, "efficientnet"),
+    "efficientnetb3": Base("EfficientNetB3", 300, "efficientnet"),
+    "efficientnetb4": Base("EfficientNetB4", 380, "efficientnet"),
+    "efficientnetb5": Base("EfficientNetB5", 456, "efficientnet"),
+    "efficientnetb6": Base("EfficientNetB6", 528, "efficientnet"),
+    "efficientnetb7": Base("EfficientNetB7", 600, "efficientnet"),
+    "efficientnetv2b0": Base("EfficientNetV2B0", 224, "none"),
+    "efficientnetv2b1": Base("EfficientNetV2B1", 240, "none"),
+    "efficientnetv2b2": Base("EfficientNetV2B2", 260, "none"),
+    "efficientnetv2b3": Base("EfficientNetV2B3", 300, "none"),
+    "efficientnetv2s": Base("EfficientNetV2S", 384, "none"),
+    "efficientnetv2m": Base("EfficientNetV2M", 480, "none"),
+    "efficientnetv2l": Base("EfficientNetV2L", 480, "none"),
+    "convnexttiny": Base("ConvNeXtTiny", 224, "none"),
+    "convnextsmall": Base("ConvNeXtSmall", 224, "none"),
+    "convnextbase": Base("ConvNeXtBase", 224, "none"),
+    "convnextlarge": Base("ConvNeXtLarge", 224, "none"),
+    "convnextxlarge": Base("ConvNeXtXLarge", 224, "none"),
+    # No network and no weights, see ``flowerray.bases.engines.keras``.
+    "thumbnail": Base("", 64, "none", hashlib.sha256().hexdigest()),
+}
+
+
+def base_named(name: str) -> Base:
+    """The base called `name`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in BASES:
+        raise UsageError(f"there is no base {name!r}; `flowerray bases` lists them")
+    return BASES[name]
+
+
+@dataclass(frozen=True)
+class BaseSpec:
+    """How features are made of pixels: whatever changes a feature is in here.
+
+    It travels with every feature shard and every classifier, so that a head never meets features
+    of another make. `pool` "avg" averages the map; `calibration` is the SHA-256 of the quantised
+    model that int8 features are made with, which lies beside them. `colour` "srgb": embedded ICC
+    profiles are converted to sRGB; None, as features before it were made: they are ignored.
+    """
+
+    base: str
+    layer: str | None
+    input_size: int
+    preparation: str
+    resize: str
+    precision: str
+    engine: str
+    weights: str
+    weights_sha256: str
+    pool: str | None = None
+    calibration: str | None = None
+    colour: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that differ whenever any field does."""
+        fields = dataclasses.asdict(self)
+        if self.colour is None:  # as before there was such a field
+            del fields["colour"]
+        return fingerprint_of(fields)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> BaseSpec:
+        """The inverse of ``dataclasses.asdict``; unknown keys are refused by the constructor."""
+        return cls(**fields)
+
+    def differences(self, other: BaseSpec) -> str:
+        """What differs, as ``precision: float32 / bfloat16, ...``."""
+        pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in _SPEC_FIELDS)
+        return ", ".join(
+            f"{name}: {mine} / {theirs}" for name, mine, theirs in pairs if mine != theirs
+        )
+
+
+_SPEC_FIELDS = dataclasses.fields(BaseSpec)
+
+
+def fingerprint_of(content: Any) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of `content` as canonical JSON."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

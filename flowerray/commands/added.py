@@ -1,0 +1,69 @@
+"""Features of photographs that corrections bring and the features lack, kept in the classifier."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+
+from flowerray.bases.spec import BaseSpec
+from flowerray.commands.extract import extract_listed
+from flowerray.errors import FlowerrayError
+from flowerray.heads.classifier import ADDED
+from flowerray.outputs import shards
+from flowerray.outputs.manifest import fingerprint_of
+from flowerray.outputs.record import Output, read_output
+from flowerray.progress import say
+from flowerray.settings import ExtractSettings, TrainSettings
+from flowerray.sources.answers import Corrections
+from flowerray.sources.listing import FOUND
+from flowerray.stores.folder import Folder
+
+
+def with_features(
+    output: Output, corrections: Corrections, settings: TrainSettings
+) -> Output | None:
+    """Features, made as `output`'s are and kept in the classifier, of the photographs in
+    `corrections` that `output` lacks; None where it has all. `output` itself is only read.
+
+    Raises:
+        FlowerrayError: as ``flowerray.extract``.
+    """
+    there = set(shards.read_table(output, ["uri"])["uri"].to_pylist())
+    new = {u: name for u, name in corrections.items() if name is not None and u not in there}
+    if not new:
+        return None
+    spec = BaseSpec.from_dict(output.run["config"]["base_spec"])
+    rows = {"uri": list(new), "label": list(new.values()), "split": ["train"] * len(new)}
+    found = pa.table({**rows, "size": [None] * len(new)}).cast(FOUND)
+    out = Folder.at(settings.out).file(ADDED)
+    extraction = ExtractSettings(
+        images=str(settings.corrections),
+        out=out,
+        base=spec.base,
+        augment=output.run["config"].get("augment"),
+        weights="random" if spec.weights == "random" else settings.weights,
+        address=settings.address,
+        endpoint_url=settings.endpoint_url,
+        anonymous=settings.anonymous,
+        allow_redirects=settings.allow_redirects,
+    )
+    # Of an earlier training with other corrections nothing is of use.
+    stale = not _is_of(out, found, output)
+    done = extract_listed(replace(extraction, overwrite=stale), found.to_batches(), like=output)
+    if done.rejected:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in done.rejected.items())
+        say(
+            f"{settings.corrections}: of {len(new):,} photographs that are new, rejected: {reasons}"
+        )
+    return read_output(out, "features")
+
+
+def _is_of(out: str, found: pa.Table, like: Output) -> bool:
+    """Whether `out` holds features of just the photographs `found`, made as those of `like`."""
+    try:
+        before = read_output(out, "features")
+    except FlowerrayError:
+        return False
+    same = before.run["config"] == like.run["config"]
+    return same and before.manifest.fingerprint == fingerprint_of(found)

@@ -1,0 +1,205 @@
+"""Label any number of photographs with a classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flowerray.bases import weights as pretrained
+from flowerray.errors import UsageError
+from flowerray.heads import classifier
+from flowerray.outputs import kinds, shards
+from flowerray.outputs.derived import REVIEW, TABLE_WRITERS, check_derived, delete_derived
+from flowerray.outputs.record import Output, recorded_spec, with_record, writing
+from flowerray.outputs.review import review_queue
+from flowerray.outputs.schemas import LABELS
+from flowerray.outputs.setup import open_output
+from flowerray.pipeline import connection, inference
+from flowerray.pipeline.labels import LabelWork
+from flowerray.pipeline.precision import asked_of, settled
+from flowerray.pipeline.prepare import prepared_to_label
+from flowerray.progress import say
+from flowerray.reports import gallery
+from flowerray.settings import LabelSettings
+from flowerray.sources.labelled import check_apart
+from flowerray.sources.listing import photographs_to_label
+from flowerray.sources.photographs import Limits
+from flowerray.stores.folder import Folder, whole_file
+from flowerray.trust.acceptance import Acceptance
+
+GALLERY_PHOTOGRAPHS = 25
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What a labelling did. `labels` counts by class, `rejected` by reason; `accepted` counts the
+    labels that thresholds accept, None where none were asked for; `novel` the photographs unlike
+    all that was trained on; `agreement` says of how many `photographs` the label is the `same` as
+    at the classifier's own precision; the rest is of this run alone, see
+    ``flowerray.pipeline.inference.Timing``."""
+
+    out: str
+    photographs: int
+    labels: dict[str, int]
+    accepted: int | None
+    novel: int
+    rejected: dict[str, int]
+    precision: str
+    agreement: dict[str, int] | None
+    computed: int
+    redone: int
+    startup_seconds: float
+    seconds: float
+    actors: int
+
+
+def label(settings: LabelSettings) -> LabelSummary:
+    """Label every photograph behind ``settings.images``: one row each, labelled or rejected.
+
+    Raises:
+        FlowerrayError: no photographs or none that could be used, no such classifier, other weights
+            than the classifier's, an output that holds something else, a cluster that can't be
+            reached.
+    """
+    kinds.check_photographs(settings.images)
+    for written in filter(None, (settings.out, settings.gallery)):
+        check_apart(settings.images, written)
+    with writing(settings, "labels") as folder:
+        return _label_into(folder, settings)
+
+
+def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
+    trained = classifier.load(settings.classifier)
+    if settings.format != "parquet":
+        check_derived(folder, settings.format)
+    recorded = recorded_spec(folder, settings, "labels")
+    top_k = min(settings.top_k, len(trained.classes))
+    accept = Acceptance.of(trained.classes, settings)
+    with connection.reached(settings.address):
+        spec = settled(asked_of(trained, settings), recorded, settings.device)
+        if settings.min_precision is not None and spec.precision != trained.base_spec.precision:
+            raise UsageError(
+                f"--min-precision rests on evidence at {trained.base_spec.precision}, not at "
+                f"{spec.precision}: leave --precision out, or extract and train at {spec.precision}"
+            )
+        config = {
+            "classifier": trained.id,
+            "classes": trained.classes,
+            "base_spec": dataclasses.asdict(spec),
+            "top_k": top_k,
+            **dataclasses.asdict(accept),
+        }
+        weights = pretrained.checked(trained.base_spec, settings.weights, say)
+        found = photographs_to_label(settings.images, settings.columns)
+        output = open_output(folder, settings, "labels", config, found)
+        to_do = bool(output.to_do())
+        with connection.connection(settings.address) if to_do else nullcontext():
+            output, base = prepared_to_label(output, spec, trained, weights, settings)
+            work = LabelWork(trained, top_k, accept)
+            if to_do:
+                delete_derived(folder, output.run)  # or a kill before the new would leave it
+            timing, _ = inference.run(output, work, base, settings, "label")
+    if timing.computed:
+        took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
+        last = {"photographs": timing.computed, **took, "actors": timing.actors}
+        output = with_record(output, timing=last)
+    counts = _finished(output, trained.classes, top_k, accept, settings)
+    rejected = dict(counts.rejected.most_common())
+    shards.check_some_used(output.manifest.rows, rejected, shards.RETRY)
+    return LabelSummary(
+        str(output.folder),
+        output.manifest.rows,
+        {name: counts.labels[name] for name in trained.classes},
+        counts.accepted if accept.thresholds is not None else None,
+        counts.novel,
+        rejected,
+        spec.precision,
+        output.run.get("agreement"),
+        **dataclasses.asdict(timing),
+    )
+
+
+def _finished(
+    output: Output, classes: list[str], top_k: int, accept: Acceptance, settings: LabelSettings
+) -> _Counts:
+    """Write what is made of all shards, the review queue, a table and a gallery, and count them:
+    each shard is read once."""
+    counts = _Counts()
+    takers: list[Callable[[pa.Table], None]] = [counts.add]
+    columns = ["label", "error", "novelty", "accepted"]
+    entries: list[tuple[str, str]] = []
+    with ExitStack() as stack:
+        queue = None
+        if accept.thresholds is not None and not output.folder.exists(REVIEW):
+            queue = stack.enter_context(review_queue(classes, top_k))
+            takers.append(queue.add)
+            columns += ["image_id", "uri", "confidence", "top_k"]
+        if settings.gallery:
+            takers.append(partial(_add_captions, entries))
+            columns += ["uri", "confidence"]
+        whole = settings.format != "parquet"
+        read = None if whole else [name for name in LABELS.names if name in columns]
+        tables = _handed_to(takers, shards.iter_shards(output, read))
+        if whole:
+            with output.folder.create(f"labels.{settings.format}") as file:
+                TABLE_WRITERS[settings.format](tables, file)
+        else:
+            for _ in tables:
+                pass
+        if queue is not None:
+            queue.write(output.folder)
+    if settings.gallery:
+        _draw_gallery(output, entries, settings.gallery, settings.limits)
+    return counts
+
+
+def _handed_to(
+    takers: Iterable[Callable[[pa.Table], None]], tables: Iterable[pa.Table]
+) -> Iterator[pa.Table]:
+    for table in tables:
+        for take in takers:
+            take(table)
+        yield table
+
+
+class _Counts:
+    """Photographs of each label, rejected for each reason, accepted, more novel than 1."""
+
+    def __init__(self) -> None:
+        self.labels: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.accepted = self.novel = 0
+
+    def add(self, table: pa.Table) -> None:
+        self.labels.update(shards.counted(table["label"]))
+        self.rejected.update(shards.counted(table["error"]))
+        self.accepted += pc.sum(table["accepted"]).as_py() or 0
+        self.novel += pc.sum(pc.greater(table["novelty"], 1)).as_py() or 0
+
+
+def _add_captions(entries: list[tuple[str, str]], table: pa.Table) -> None:
+    """Add the first photographs that have a label, captioned with it and its confidence."""
+    missing = GALLERY_PHOTOGRAPHS - len(entries)
+    if missing > 0:
+        shown = table.filter(pc.is_valid(table["label"])).slice(0, missing)
+        entries += [
+            (row["uri"], f"{row['label']}\n{row['confidence']:.3f}")
+            for row in shown.select(["uri", "label", "confidence"]).to_pylist()
+        ]
+
+
+def _draw_gallery(
+    output: Output, entries: list[tuple[str, str]], path: str, limits: Limits
+) -> None:
+    title = f"{len(entries)} of {output.manifest.rows:,} photographs, label and confidence"
+    png = gallery.draw(entries, title, limits)
+    with whole_file(path) as stream:
+        stream.write(png)
+    say(f"gallery: {path}")

@@ -1,0 +1,87 @@
+"""The three jobs in one go, on one Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flowerray.commands.evaluate import evaluate
+from flowerray.commands.extract import ExtractSummary, extract
+from flowerray.commands.label import LabelSummary, label
+from flowerray.commands.train import TrainSummary, train
+from flowerray.outputs import kinds
+from flowerray.pipeline import connection
+from flowerray.settings import ExtractSettings, LabelSettings, RunSettings, TrainSettings
+from flowerray.sources import answers
+from flowerray.sources.labelled import check_apart
+from flowerray.sources.listing import photographs_to_label
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What each job did, and the scores of the labels where a truth was given."""
+
+    extract: ExtractSummary
+    train: TrainSummary
+    label: LabelSummary
+    evaluation: dict[str, Any] | None
+
+
+def run(settings: RunSettings) -> RunSummary:
+    """Extract ``settings.images``, train on it, label ``settings.pile``, all into ``settings.out``.
+
+    Raises:
+        FlowerrayError: as the jobs do.
+    """
+    features, trained, labels = (
+        f"{settings.out.rstrip('/')}/{name}" for name in ("features", "classifier", "labels")
+    )
+    reached: dict[str, Any] = {
+        name: getattr(settings, name)
+        for name in ("address", "endpoint_url", "anonymous", "allow_redirects")
+    }
+    shared: dict[str, Any] = {
+        "actors": settings.actors,
+        "weights": settings.weights,
+        **reached,
+    }
+    kinds.check_photographs(settings.images)
+    kinds.check_photographs(settings.pile)
+    check_apart(settings.images, settings.out, labelled=True)
+    check_apart(settings.pile, settings.out)
+    # What the last steps take is looked at before the first.
+    next(photographs_to_label(settings.pile))
+    if settings.truth not in (None, "folders"):
+        answers.read(settings.truth, "file")
+    with connection.connection(settings.address):
+        extracted = extract(
+            ExtractSettings(
+                images=settings.images,
+                out=features,
+                base=settings.base,
+                preparation=settings.preparation,
+                precision=settings.precision,
+                seed=settings.seed,
+                **shared,
+            )
+        )
+        fitted = train(
+            TrainSettings(
+                features=features,
+                out=trained,
+                recipe=settings.recipe,
+                seed=settings.seed,
+                **reached,
+            )
+        )
+        labelled = label(
+            LabelSettings(
+                images=settings.pile,
+                classifier=trained,
+                out=labels,
+                gallery=f"{settings.out.rstrip('/')}/labels.png",
+                **shared,
+            )
+        )
+    evaluation = evaluate(labels, settings.truth) if settings.truth else None
+    return RunSummary(extracted, fitted, labelled, evaluation)

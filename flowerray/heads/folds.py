@@ -1,0 +1,75 @@
+"""Cross-validation: what heads say of photographs that they have not seen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from flowerray.heads import copies
+from flowerray.heads.data import TrainingData, rows_of
+from flowerray.heads.dense import fit_logistic, fit_mlp, predict_dense
+from flowerray.heads.embedding import embedded, embedding_model
+from flowerray.heads.models import predict
+
+FOLDS = 5
+
+
+def out_of_fold(recipe: str, data: TrainingData, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Indices (m,) of training photographs, one for all copies of it, and their probabilities
+    float32 (m, classes), each by a head fitted without its fold: of all that `folds` holds out.
+    None for a recipe that takes too long."""
+    fit = {"logistic": fit_logistic, "mlp": fit_mlp}.get(recipe)
+    if fit is None:
+        return None
+    own, mirrored = embedded(data, embedding_model(data))
+    probabilities = np.full((len(own), data.classes), np.nan, np.float32)
+    groups = with_copies(data).groups_to_train
+    for train, held in folds(data.labels, seed, groups):
+        rows, labels, weights = rows_of(data, own, mirrored, train)
+        probabilities[held] = predict_dense(fit(rows, labels, weights, seed), own[held])
+    judged = copies.first_of_each(groups)
+    judged = judged[~np.isnan(probabilities[judged, 0])]
+    return (judged, probabilities[judged]) if len(judged) else None
+
+
+def folds(
+    labels: np.ndarray, seed: int, groups: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Row indices to fit on and to hold out, stratified by class, all rows of a group together;
+    every row is held out once, but for what a class has nothing beside: its only photograph, or the
+    copies of that."""
+    from sklearn.model_selection import StratifiedKFold
+
+    groups = np.arange(len(labels)) if groups is None else groups
+    different = copies.first_of_each(groups)
+    # A class smaller than that has none in some folds, and at least one in what is fitted on.
+    most = int(np.bincount(labels[different]).max())
+    if most < 2:
+        return
+    splitter = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        split = list(splitter.split(np.zeros(len(different)), labels[different]))
+    for _, held in split:
+        out = np.isin(groups, groups[different[held]])
+        lost = np.setdiff1d(labels[out], labels[~out])
+        out &= ~np.isin(groups, groups[out & np.isin(labels, lost)])
+        if out.any():
+            yield np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def with_copies(data: TrainingData) -> TrainingData:
+    """`data` with the `groups` that its features tell, where nobody looked yet."""
+    if data.groups is not None:
+        return data
+    embedder = embedding_model(data)
+    own, mirrored = embedded(data, embedder)
+    if len(data.valid_features):
+        own = np.concatenate([own, predict(embedder, data.valid_features)])
+    labels = np.concatenate([data.labels, data.valid_labels])
+    if mirrored is not None:  # there is none of those to validate, which nothing is fitted on
+        mirrored = np.concatenate([mirrored, own[len(mirrored) :]])
+    return replace(data, groups=copies.by_features(own, labels, mirrored))

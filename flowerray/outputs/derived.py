@@ -1,0 +1,83 @@
+"""Files that are made of all labels of an output, and go when these change."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from flowerray.errors import FlowerrayError
+from flowerray.outputs.schemas import LABELS
+from flowerray.stores.folder import Folder, unreadable
+
+REVIEW = "review.parquet"
+LABEL_FILES = {"csv": b"image_id,", "jsonl": b'{"image_id"'}  # of a file of all labels
+
+
+def delete_derived(folder: Folder, run: Mapping[str, Any]) -> None:
+    """Remove what was made of all labels of an output, since these are to change."""
+    if run["config"].get("thresholds") is not None:
+        folder.remove(REVIEW)
+    for ending in LABEL_FILES:
+        if _is_of_ours(folder, ending):
+            folder.remove(f"labels.{ending}")
+
+
+def check_derived(folder: Folder, ending: str) -> None:
+    """
+    Raises:
+        FlowerrayError: a file of the user's own is where that of all labels is to be.
+    """
+    if _is_of_ours(folder, ending) is False:
+        raise FlowerrayError(
+            f"{folder.file(f'labels.{ending}')} is there and none of flowerray's: move it away"
+        )
+
+
+def _is_of_ours(folder: Folder, ending: str) -> bool | None:
+    """Whether the file of all labels was written here, by how it begins; None: there is none."""
+    try:
+        with folder.open(f"labels.{ending}") as stream:
+            return bytes(stream.read(64)).startswith(LABEL_FILES[ending])
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(folder.file(f"labels.{ending}"), error) from None
+
+
+def write_csv(tables: Iterable[pa.Table], stream: BinaryIO) -> int:
+    """All columns of label shards as CSV with a header, top_k as JSON; returns the rows."""
+    names, count = LABELS.names, 0
+    text = io.TextIOWrapper(stream, "utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in row_dicts(tables):
+        row["top_k"] = json.dumps(row["top_k"], ensure_ascii=False)
+        writer.writerow([row.get(name) for name in names])
+        count += 1
+    text.detach()  # flushed; who opened the file closes it
+    return count
+
+
+def write_jsonl(tables: Iterable[pa.Table], stream: BinaryIO) -> int:
+    """All columns of label shards, a JSON object a line; returns the rows."""
+    count = 0
+    for row in row_dicts(tables):
+        stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        count += 1
+    return count
+
+
+TABLE_WRITERS: dict[str, Callable[[Iterable[pa.Table], BinaryIO], int]] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+}
+
+
+def row_dicts(tables: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
+    for table in tables:
+        yield from table.to_pylist()

@@ -1,0 +1,379 @@
+"""The command line: one subcommand a job, its options made from the job's settings.
+
+Nothing heavy is imported before a command runs, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowerray import __version__, api, config
+from flowerray.commands import shown
+from flowerray.errors import FlowerrayError
+from flowerray.progress import say
+from flowerray.settings import (
+    HEADINGS,
+    BaselineSettings,
+    CheckSettings,
+    ClusterSettings,
+    CommandSettings,
+    EvaluateSettings,
+    ExportSettings,
+    ExtractSettings,
+    LabelSettings,
+    PlanSettings,
+    ReportSettings,
+    RunSettings,
+    SampleSettings,
+    Settings,
+    TrainSettings,
+    VerifySettings,
+    WeightsSettings,
+    flag_of,
+    grouped_options,
+    kinds_of,
+    option,
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: `run` does it and returns what --json prints; `text` is that for a person."""
+
+    help: str
+    settings: type[Settings]
+    run: Callable[[Any], Any]
+    text: Callable[[Any], str]
+    examples: tuple[str, ...]
+
+
+def _sample(settings: SampleSettings) -> Any:
+    from flowerray.commands.sample import draw_sample
+
+    try:
+        return draw_sample(settings.directory, settings.per_class, settings.seed)
+    except FileExistsError as error:
+        raise FlowerrayError(str(error)) from None
+    except OSError as error:
+        raise FlowerrayError(f"can't write {settings.directory}: {error.strerror}") from None
+
+
+def _weights(settings: WeightsSettings) -> Any:
+    from flowerray.bases import weights
+
+    if settings.action == "show":
+        return weights.in_cache()
+    found = weights.fetch(settings.base, Path(settings.file) if settings.file else None, say)
+    return {"base": settings.base, "source": found.source, "sha256": found.sha256}
+
+
+def _plan(settings: PlanSettings) -> Any:
+    from flowerray.commands.doctor import plan
+
+    return plan(settings)
+
+
+def _doctor(settings: ClusterSettings) -> Any:
+    from flowerray.commands.doctor import diagnose
+
+    return diagnose(settings)
+
+
+def _bases(settings: Settings) -> Any:
+    from flowerray.bases.spec import BASES
+
+    return {name: dataclasses.asdict(base) for name, base in BASES.items()}
+
+
+JOBS: dict[str, Command] = {
+    "extract": Command(
+        "turn labelled photographs into features",
+        ExtractSettings,
+        api.extract,
+        shown.extract,
+        (
+            "flowerray extract flower_photos --out features",
+            "flowerray extract flowers --out features --train-per-class 500 --valid-per-class 50",
+            "flowerray extract photographs.csv --out features --base resnet50 --actors 4",
+        ),
+    ),
+    "train": Command(
+        "fit a classifier's head on features",
+        TrainSettings,
+        api.train,
+        shown.train,
+        (
+            "flowerray train features --out classifier",
+            "flowerray train features --out as-in-the-article --recipe article",
+        ),
+    ),
+    "label": Command(
+        "label photographs with a classifier",
+        LabelSettings,
+        api.label,
+        shown.label,
+        (
+            "flowerray label pile --classifier classifier --out labels",
+            "flowerray label 'pile/**/*.jpg' --classifier classifier --out labels --format csv",
+            "flowerray label pile.parquet --classifier classifier --out labels --address auto",
+        ),
+    ),
+    "run": Command(
+        "extract, train and label in one go",
+        RunSettings,
+        api.run,
+        shown.run,
+        ("flowerray run flower_photos pile --out results",),
+    ),
+    "evaluate": Command(
+        "score labels against a truth",
+        EvaluateSettings,
+        api.evaluate,
+        shown.evaluate,
+        (
+            "flowerray evaluate labels --truth truth.csv",
+            "flowerray evaluate labels --truth folders",
+        ),
+    ),
+    "verify": Command(
+        "check that an output has every photograph once",
+        VerifySettings,
+        api.verify,
+        shown.verify,
+        ("flowerray verify labels", "flowerray verify features --json"),
+    ),
+    "check": Command(
+        "find copies, leakage, wrong labels and odd files in a labelled set",
+        CheckSettings,
+        api.check,
+        shown.check,
+        (
+            "flowerray check flower_photos",
+            "flowerray check features --out findings.csv",
+            "flowerray check flower_photos --only leakage,two_labels,unreadable --strict",
+        ),
+    ),
+    "report": Command(
+        "make one HTML page of a classifier or of labels, to look at and to correct labels on",
+        ReportSettings,
+        api.report,
+        shown.report,
+        (
+            "flowerray report classifier --out classifier.html",
+            "flowerray report labels --out labels.html",
+            "flowerray report labels --out labels.html --thumbnails 2000",
+        ),
+    ),
+    "export": Command(
+        "write labels for other tools: tables, Label Studio, FiftyOne, class folders",
+        ExportSettings,
+        api.export,
+        shown.export,
+        (
+            "flowerray export labels --format csv --out labels.csv",
+            "flowerray export labels --format folders --out sorted --accepted-only",
+            "flowerray export labels --format labelstudio --out tasks.json --url-root /data",
+            "flowerray export labels --format fiftyone --out dataset --min-confidence 0.8",
+        ),
+    ),
+    "baseline": Command(
+        "show what VGG16 as published says of photographs, in ImageNet's classes",
+        BaselineSettings,
+        api.baseline,
+        shown.baseline,
+        (
+            "flowerray baseline flower_photos --out baseline",
+            "flowerray baseline pile --out baseline "
+            "--weights vgg16_weights_tf_dim_ordering_tf_kernels.h5 "
+            "--class-names imagenet_class_index.json",
+        ),
+    ),
+    "sample": Command(
+        "draw a small sample set (drawn, not photographed)",
+        SampleSettings,
+        _sample,
+        shown.sample,
+        ("flowerray sample demo", "flowerray sample demo --per-class 100 --seed 7"),
+    ),
+    "weights": Command(
+        "fetch or show pretrained weights",
+        WeightsSettings,
+        _weights,
+        shown.weights,
+        (
+            "flowerray weights fetch",
+            "flowerray weights fetch --file vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "flowerray weights show",
+        ),
+    ),
+    "plan": Command(
+        "show the actors that a job would start",
+        PlanSettings,
+        _plan,
+        shown.plan,
+        ("flowerray plan", "flowerray plan --address auto --actors 8"),
+    ),
+    "doctor": Command(
+        "say what the machine or cluster can do, and what limits it",
+        ClusterSettings,
+        _doctor,
+        shown.doctor,
+        ("flowerray doctor", "flowerray doctor --address 10.0.0.5:6379 --json"),
+    ),
+    "bases": Command(
+        "list the pretrained bases",
+        Settings,
+        _bases,
+        shown.bases,
+        ("flowerray bases", "flowerray bases --json"),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigSettings(Settings):
+    """Settings of `flowerray config`."""
+
+    name: str = option(
+        f"one of {', '.join(JOBS)}", positional=True, choices=tuple(JOBS), metavar="COMMAND"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionSettings(Settings):
+    """Settings of `flowerray completion`."""
+
+    shell: str = option("bash, zsh or fish", positional=True, choices=("bash", "zsh", "fish"))
+
+
+def _config(settings: ConfigSettings) -> str:
+    return config.template(settings.name, JOBS[settings.name].settings, CommandSettings)
+
+
+def _completion(settings: CompletionSettings) -> str:
+    import shtab
+
+    return shtab.complete(parser(paths=shtab.FILE), settings.shell)
+
+
+COMMANDS = {
+    **JOBS,
+    "config": Command(
+        "print a YAML file with every option of a command, to edit and give to its --config",
+        ConfigSettings,
+        _config,
+        str.rstrip,
+        ("flowerray config label > job.yaml", "flowerray config run > job.yaml"),
+    ),
+    "completion": Command(
+        "print the script that lets a shell complete commands, options and files",
+        CompletionSettings,
+        _completion,
+        str.rstrip,
+        (
+            "flowerray completion bash > ~/.local/share/bash-completion/completions/flowerray",
+            "flowerray completion zsh > ~/.zfunc/_flowerray",
+            "flowerray completion fish > ~/.config/fish/completions/flowerray.fish",
+        ),
+    ),
+}
+
+
+def parser(
+    command: str | None = None, given: dict[str, Any] | None = None, paths: Any = None
+) -> argparse.ArgumentParser:
+    """The whole command line, to which the options of `command` are `given` by a file already; a
+    shell completes options that are paths by `paths`, see shtab."""
+    top = argparse.ArgumentParser(
+        "flowerray",
+        description="Label large piles of photographs by transfer learning, on Ray.",
+        epilog="examples:\n  flowerray extract flower_photos --out features\n"
+        "  flowerray train features --out classifier\n"
+        "  flowerray label pile --classifier classifier --out labels\n\n"
+        "`flowerray COMMAND --help` tells of each.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"flowerray {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, chosen in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=chosen.help,
+            description=chosen.help[0].upper() + chosen.help[1:] + ".",
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in chosen.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            add_help=False,  # or it would be above what must be given
+        )
+        groups: dict[str, Any] = {"positional": sub}
+        groups |= {
+            title: sub.add_argument_group(title) for title in ("required", "options", *HEADINGS)
+        }
+        for part in (chosen.settings, CommandSettings):
+            _add_options(groups, part, (given or {}) if name == command else {}, paths)
+        if name in JOBS:
+            action = groups["options"].add_argument(
+                "--config",
+                metavar="YAML",
+                help="take options from this file, which `flowerray config` writes; those given "
+                "here win, --no-OPTION over an option that is true there",
+            )
+            _complete(action, paths)
+        groups["options"].add_argument(
+            "-h", "--help", action="help", help="show this help message and exit"
+        )
+    return top
+
+
+def _add_options(
+    groups: dict[str, Any], settings: type[Settings], given: dict[str, Any], paths: Any
+) -> None:
+    kinds = kinds_of(settings)
+    for heading, fields in grouped_options(settings).items():
+        for field in fields:
+            action = _add_option(groups[heading], field, kinds[field.name], given)
+            if field.metadata["path"]:
+                _complete(action, paths)
+
+
+def _add_option(
+    group: Any, field: dataclasses.Field[Any], kind: type, given: dict[str, Any]
+) -> argparse.Action:
+    rule, flag = field.metadata, flag_of(field)
+    default = given.get(field.name, field.default)
+    if kind is bool:
+        action = group.add_argument(flag, action="store_true", default=default, help=rule["help"])
+        group.add_argument(
+            flag.replace("--", "--no-", 1),
+            action="store_false",
+            dest=field.name,
+            default=argparse.SUPPRESS,
+            help=argparse.SUPPRESS,
+        )
+        return action
+    arguments: dict[str, Any] = {"help": rule["help"], "type": kind, "metavar": rule["metavar"]}
+    if rule["choices"]:
+        arguments["choices"] = rule["choices"]
+    if default is not dataclasses.MISSING:
+        arguments["default"] = default
+    if rule["positional"]:
+        arguments["metavar"] = rule["metavar"] or field.name.upper()
+        if default is not dataclasses.MISSING:
+            arguments["nargs"] = "?"
+        return group.add_argument(field.name, **arguments)
+    if default is dataclasses.MISSING:
+        arguments["required"] = True
+    elif default is not None:
+        arguments["help"] += f" [{default}]".replace("%", "%%")
+    return group.add_argument(flag, **arguments)
+
+
+def _complete(action: argparse.Action, paths: Any) -> None:
+    if paths is not None:
+        action.complete = paths  # type: ignore[attr-defined]

@@ -1,0 +1,192 @@
+"""The trainer task: fits a head on feature shards and saves a classifier."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from flowerray import stores
+from flowerray.bases import hardware
+from flowerray.bases.engines import openvino
+from flowerray.bases.engines.keras import import_keras, layers_after
+from flowerray.bases.spec import fingerprint_of
+from flowerray.heads import classifier, tracking
+from flowerray.heads.checkpoint import CHECKPOINT, Checkpoint, best_epoch, is_over
+from flowerray.heads.classifier import ADDED
+from flowerray.heads.folds import with_copies
+from flowerray.heads.recipes import RECIPES
+from flowerray.heads.training_set import TrainingSet, load_training_set
+from flowerray.outputs.lease import HeldFolder
+from flowerray.outputs.record import Output
+from flowerray.pipeline import conversion, tasks
+from flowerray.pipeline.prepare import QUANTISED
+from flowerray.reports import gallery
+from flowerray.settings import TrainSettings
+from flowerray.trust import novelty, scores
+from flowerray.trust.evidence import Fitted, evidence_table
+from flowerray.version import __version__
+
+GALLERY_PHOTOGRAPHS = 60
+
+
+def fit_and_save(
+    access: stores.Access,
+    out: HeldFolder,
+    output: Output,
+    added: Output | None,
+    settings: TrainSettings,
+    config: dict[str, Any],
+    corrected: dict[str, str | None],
+    weights: list[np.ndarray] | None,
+    resources: dict[str, float],
+) -> Iterator[str | tracking.History | tuple[bytes, conversion.Converted]]:
+    """The trainer task: yields a line of progress and the history so far after each epoch, leaves
+    the classifier, and yields its head as it is and converted where OpenVINO made the features."""
+    tasks.set_up_worker(access)
+    keras = import_keras(max(1, int(resources["num_cpus"])))
+    with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
+        loaded = load_training_set(
+            [output, *([added] if added else [])], corrected, Path(directory)
+        )
+        loaded = replace(loaded, data=with_copies(loaded.data))
+        data = loaded.data
+        if settings.class_weights == "balanced":
+            counts = np.bincount(data.labels, minlength=data.classes)
+            data = replace(data, class_weights=len(data.labels) / (data.classes * counts))
+        if weights is not None:
+            data = replace(data, rest=layers_after(loaded.base_spec, weights))
+            classifier.check_layers(classifier.head_bytes(data.rest), loaded.base_spec.base)
+        yield (
+            f"train: {len(data.labels):,} photographs to train on, {len(data.valid_labels):,} to "
+            f"validate, {data.classes} classes"
+        )
+        if settings.overwrite and out.exists("classifier.json"):  # now that there will be another
+            out.remove("classifier.json")
+            out.remove_files(".", classifier.FILES)
+            out.remove(CHECKPOINT)
+            if added is None:
+                out.remove(ADDED)
+        checkpoint = Checkpoint(out, fingerprint_of(config))
+        started, history, before = time.perf_counter(), *checkpoint.load()
+        if before is not None:
+            yield f"train: going on after epoch {before.epochs}"
+            model = before.model
+        recipe = RECIPES[settings.recipe]
+        epochs = recipe(data, settings.epochs, settings.seed, before)
+        while not is_over(history, settings.patience) and (epoch := next(epochs, None)):
+            numbers, model = epoch
+            history.append(numbers)
+            checkpoint.save(history, model)
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            yield f"train: epoch {len(history)}: {shown}"
+            yield history
+        if settings.patience and "val_loss" in history[0]:
+            model = checkpoint.model_after(best_epoch(history))
+            yield f"train: keeping the head of epoch {best_epoch(history)}"
+        fit_seconds = time.perf_counter() - started
+        fitted = Fitted.of(model, settings, data)
+        found = fitted.calibration
+        yield from _told_of_copies(loaded, found["copies"])
+        yield (
+            f"train: calibrated on {found['photographs']:,} photographs ({found['source']}): "
+            f"expected error {found['ece_before']:.3f} before, {found['ece_after']:.3f} after"
+        )
+    _save(out, output, settings, config, loaded, fitted, history, fit_seconds)
+    converts = hardware.has_openvino() and keras.backend.backend() == "tensorflow"
+    if loaded.base_spec.engine == "openvino" and converts:
+        yield fitted.head, openvino.convert_head(fitted.head)
+
+
+def _told_of_copies(loaded: TrainingSet, left_out: dict[str, int]) -> Iterator[str]:
+    """A line for copies that are no evidence, and one for each class that has no evidence."""
+    data = loaded.data
+    if any(left_out.values()):
+        yield (
+            f"train: {left_out['train']:,} photographs to train on are copies of others there, "
+            f"{left_out['valid']:,} to validate of these or of each other: copies are no evidence"
+        )
+    assert data.groups is not None
+    for index, name in enumerate(loaded.classes):
+        if len(np.unique(data.groups_to_train[data.labels == index])) == 1:
+            yield (
+                f"train: all photographs of {name} to train on are one, or copies of it: it can't "
+                "be judged by others; add different ones"
+            )
+
+
+def _save(
+    out: HeldFolder,
+    output: Output,
+    settings: TrainSettings,
+    config: dict[str, Any],
+    loaded: TrainingSet,
+    fitted: Fitted,
+    history: list[dict[str, float]],
+    fit_seconds: float,
+) -> None:
+    truth, predicted = loaded.data.valid_labels, fitted.valid.argmax(axis=1)
+    mistakes = [
+        {
+            "uri": loaded.uris["valid"][i],
+            "original_label": loaded.classes[truth[i]],
+            "prediction": loaded.classes[predicted[i]],
+            "confidence": round(float(fitted.valid[i, predicted[i]]), 6),
+        }
+        for i in np.flatnonzero(predicted != truth)
+    ]
+    mistakes.sort(key=lambda mistake: -mistake["confidence"])
+    about = {
+        "format": classifier.FORMAT,
+        "classes": loaded.classes,
+        "feature_shape": list(loaded.data.features.shape[1:]),
+        "base_spec": output.run["config"]["base_spec"],
+        "recipe": settings.recipe,
+        "epochs": len(history),
+        "seed": settings.seed,
+        "trained_on": len(loaded.data.labels),
+        "scores": scores.score(truth, predicted, loaded.classes),
+        "calibration": fitted.calibration,
+        "novelty": {
+            "method": novelty.METHOD,
+            "reference": novelty.REFERENCE,
+            "quantile": novelty.QUANTILE,
+        },
+        "mistakes": mistakes,
+        "fit_seconds": round(fit_seconds, 3),
+        "features_fingerprint": output.manifest.fingerprint,
+        "config_fingerprint": fingerprint_of(config),
+        "head_sha256": hashlib.sha256(fitted.head).hexdigest(),
+        "flowerray_version": __version__,
+    }
+    out.write("head.keras", fitted.head)
+    with out.create("evidence.parquet") as stream:
+        pq.write_table(evidence_table(loaded, fitted), stream, compression="zstd")
+    if loaded.base_spec.calibration is not None:
+        out.write(QUANTISED, output.folder.read(QUANTISED))
+    out.write("history.csv", _as_csv(history).encode())
+    captions = [
+        (m["uri"], f"original {m['original_label']}\nlabel {m['prediction']} {m['confidence']:.3f}")
+        for m in mistakes[:GALLERY_PHOTOGRAPHS]
+    ]
+    title = f"{len(mistakes)} errors of {len(truth)}, most confident first"
+    out.write("errors.png", gallery.draw(captions, title))
+    out.write("classifier.json", json.dumps(about, indent=2).encode())
+
+
+def _as_csv(history: list[dict[str, float]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["epoch", *history[0]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"epoch": i, **numbers} for i, numbers in enumerate(history, start=1))
+    return text.getvalue()
