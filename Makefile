@@ -5,10 +5,10 @@ READY := .venv/ready
 DEMO ?= demo
 PHOTOGRAPHS ?= flower_photos
 
-.PHONY: help demo test bench docs lint stubs chaos clean
+.PHONY: help demo test test-fast bench docs lint stubs chaos clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## the whole way on a drawn sample set: weights, extract, train, label
 	$(BIN)/flowerray weights fetch
@@ -18,6 +18,9 @@ demo: $(READY)  ## the whole way on a drawn sample set: weights, extract, train,
 
 test: $(READY)  ## every test, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(READY)  ## the tests that start nothing large, for the inner loop
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 chaos: $(READY)  ## fifty rounds of random kills on a cluster of three nodes, about 40 minutes
 	$(BIN)/python tests/chaos.py --seeds 50

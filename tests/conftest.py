@@ -30,6 +30,21 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+# What takes seconds: a Ray, a server of objects, a build. `make test-fast` leaves its tests out,
+# and those of the files that are marked as a whole.
+SLOW_FIXTURES = {
+    *("local_ray", "on_local_ray", "command", "commands_in_one_ray", "fast", "ray_head"),
+    *("s3_server", "built", "empty_environment"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what uses any of SLOW_FIXTURES."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 HEAD_PORT, DASHBOARD_PORT, AGENT_PORT = free_port(), free_port(), free_port()
 SHARED = Path(os.environ.get("FLOWERRAY_SHARED", REPOSITORY.parent / "shared"))
 

@@ -25,6 +25,8 @@ from flowerray.errors import FlowerrayError
 from flowerray.settings import BaselineSettings
 from flowerray.sources.columns import Columns
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"name_of_class_{i}" for i in range(1000)]
 
 

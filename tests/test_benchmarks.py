@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 
+import pytest
 import scaling
 from conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_probe_of_scaling_measures_something(tmp_path):

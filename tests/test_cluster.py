@@ -15,6 +15,8 @@ from conftest import HEAD_PORT, RAY, REPOSITORY, ray_head
 
 from flowerray.commands.verify import verify
 
+pytestmark = pytest.mark.slow
+
 RAY_DIRECTORY = "/tmp/flowerray-test-ray"
 
 

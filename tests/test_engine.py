@@ -19,6 +19,8 @@ from flowerray.pipeline import conversion
 from flowerray.sources import photographs
 from flowerray.sources.photographs import Limits
 
+pytestmark = pytest.mark.slow
+
 
 def spec(preparation="vgg", precision="float32", layer=None):
     return BaseSpec("vgg16", layer, 224, preparation, "-", precision, "keras", "imagenet", "-")

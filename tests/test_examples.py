@@ -10,6 +10,8 @@ from conftest import REPOSITORY
 
 from flowerray.cli import main
 
+pytestmark = pytest.mark.slow
+
 
 def blocks_of(page, language):
     text = (REPOSITORY / "docs" / page).read_text()

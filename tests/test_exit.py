@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import SHARED
 
+pytestmark = pytest.mark.slow
+
 TIMES = 15
 
 SCRIPT = """

@@ -15,6 +15,8 @@ from flowerray.outputs.record import read_output
 from flowerray.outputs.shards import read_table
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def features(sample, local_ray, tmp_path_factory):

@@ -14,6 +14,8 @@ from referencing import Registry, Resource
 
 from flowerray.parser import parser
 
+pytestmark = pytest.mark.slow
+
 KUBERNETES = "1.34"
 
 

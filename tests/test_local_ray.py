@@ -11,6 +11,8 @@ import pytest
 from flowerray.errors import FlowerrayError
 from flowerray.pipeline import connection, local_ray
 
+pytestmark = pytest.mark.slow
+
 CALLER = """
 import os, sys
 import flowerray

@@ -24,6 +24,8 @@ from flowerray.commands.extract import extract
 from flowerray.commands.verify import verify
 from flowerray.settings import ExtractSettings
 
+pytestmark = pytest.mark.slow
+
 RAY = str(Path(sys.executable).parent / "ray")
 RAY_DIRECTORY = "/tmp/flowerray-test-nodes"
 PHOTOGRAPHS, SHARD = 1500, 10

@@ -11,6 +11,8 @@ from ray.util.metrics import Counter
 
 from flowerray.pipeline import metrics
 
+pytestmark = pytest.mark.slow
+
 NAME = "données 花 ñ😀"
 
 

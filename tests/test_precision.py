@@ -24,6 +24,8 @@ from flowerray.sources.listing import photographs_to_label
 from flowerray.sources.photographs import Limits
 from flowerray.stores.folder import Folder
 
+pytestmark = pytest.mark.slow
+
 needs_openvino = pytest.mark.skipif(
     not hardware.has_openvino(), reason="flowerray[openvino] is not installed"
 )

@@ -10,6 +10,8 @@ from conftest import RAY, REPOSITORY, ray_head
 
 from flowerray.commands.verify import verify
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bare_cluster(empty_environment, tmp_path_factory):

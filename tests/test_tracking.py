@@ -14,6 +14,8 @@ from flowerray.commands.train import train
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 FINAL = {
     *("final/accuracy", "final/errors", "final/photographs", "fit_seconds"),
     *("calibration/temperature", "calibration/ece_before", "calibration/ece_after"),

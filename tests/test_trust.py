@@ -28,6 +28,8 @@ from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
 from flowerray.trust import calibration, novelty
 from flowerray.trust.evidence import Fitted
 
+pytestmark = pytest.mark.slow
+
 
 def overconfident(rows=4000, sharpness=3.0):
     """Probabilities of three classes with logits `sharpness` times too large, and the truth."""

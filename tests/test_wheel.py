@@ -11,6 +11,8 @@ from conftest import REPOSITORY
 
 from flowerray.commands.verify import verify
 
+pytestmark = pytest.mark.slow
+
 
 def demo():
     """The commands of the README's block that begins with the wheel's installation."""

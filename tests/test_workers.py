@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 LESSONS = ("numpy", "random", "queue", "PIL", "keras", "tensorflow", "pyarrow", "tempfile")
 
 
