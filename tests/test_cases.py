@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -132,6 +133,31 @@ def test_few_photographs_a_class_can_be_trained_on(made, on_local_ray, tmp_path,
     extract = ["extract", str(made("few") / source), "--out", features, "--base", "thumbnail"]
     assert main(extract) == 0
     assert main(["train", features, "--out", str(tmp_path / "c")]) == 0
+    labels = str(tmp_path / "l")
+    pile = str(made("few") / "byrow")
+    assert main(["label", pile, "--classifier", str(tmp_path / "c"), "--out", labels]) == 0
+    table = read_table(read_output(labels, "labels"), ["label", "error"])
+    assert len(table) and table["error"].null_count == len(table)
+
+
+@pytest.mark.parametrize("name", ["random", "keras"])
+def test_a_script_beside_the_user_called_as_a_library_stops_no_job(few, tmp_path, name):
+    generator = SHARED / "cases" / "cwd_shadow.py"
+    if not generator.is_file():
+        pytest.skip(f"the shared generators are not at {generator.parent}")
+    subprocess.run([sys.executable, generator, tmp_path, name], check=True)
+    command = [Path(sys.executable).parent / "flowerray", "run", few.labelled, few.pile]
+    done = subprocess.run(
+        [*command, "--out", tmp_path / "results", "--base", "thumbnail"],
+        cwd=tmp_path / name,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0 and "lesson" not in done.stdout + done.stderr, done.stderr
+    labels = read_output(str(tmp_path / "results" / "labels"), "labels")
+    table = read_table(labels, ["label", "error"])
+    assert len(table) == 16 and table["label"].null_count == 4  # the sample's own broken files
 
 
 def test_shared_tables_go_all_the_way(made, on_local_ray, tmp_path, capsys):

@@ -7,16 +7,16 @@ import os
 from contextlib import suppress
 
 from flowerray.errors import FlowerrayError
-from flowerray.stores import expanded, is_remote
+from flowerray.stores import WEB_SCHEMES, expanded, is_remote, scheme_of
 from flowerray.stores.folder import Folder
 
-OUTPUTS = ("features", "labels")
+MADE_BY = {"features": "flowerray extract", "labels": "flowerray label"}
 
 
 def kind_in(folder: Folder) -> str | None:
     """What `folder` holds: "features", "labels", "a classifier", or None without such a record."""
     run, about = _record(folder, "run.json"), _record(folder, "classifier.json")
-    if "manifest" in run and run.get("kind") in OUTPUTS:
+    if "manifest" in run and run.get("kind") in MADE_BY:
         return str(run["kind"])
     return "a classifier" if "head_sha256" in about else None
 
@@ -26,7 +26,7 @@ def check_photographs(source: str) -> None:
     Raises:
         FlowerrayError: `source` is the directory or prefix of what a job wrote, no photographs.
     """
-    if source.startswith(("http:", "https:")):  # a page or a list: no job writes there
+    if scheme_of(source) in WEB_SCHEMES:  # a page or a list: no job writes there
         return
     if kind := kind_in(_folder(source)):
         raise FlowerrayError(f"{source} holds {kind}, no photographs: name the photographs instead")

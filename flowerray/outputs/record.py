@@ -12,14 +12,13 @@ from typing import Any
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.outputs import lease
-from flowerray.outputs.kinds import kind_in
+from flowerray.outputs.kinds import MADE_BY, kind_in
 from flowerray.outputs.lease import HeldFolder
 from flowerray.outputs.manifest import Manifest, Shard
 from flowerray.settings import InferenceSettings
 from flowerray.stores.folder import Folder, unreadable
 
 OUR_NAMES = r"\d{12}\.parquet"  # of shards, and of parts of the manifest
-MADE_BY = {"features": "flowerray extract", "labels": "flowerray label"}
 
 
 @dataclass(frozen=True)

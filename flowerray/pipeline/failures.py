@@ -26,7 +26,7 @@ def errors_of_ours() -> Iterator[None]:
             if isinstance(cause, FlowerrayError) and not isinstance(cause, RayError):
                 message = str(cause).partition("\n")[0]  # Ray Data adds lines of advice
                 raise type(cause)(message) from None
-            cause = getattr(cause, "cause", None) or cause.__cause__
+            cause = _raised(cause) or cause.__cause__
         reason, mend = _reason(error), _mend(error)
         raise FlowerrayError(f"Ray failed: {reason}; what is committed stays{mend}") from error
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from flowerray.errors import UsageError
 from flowerray.stores import credentials
-from flowerray.stores.credentials import Credentials
+from flowerray.stores.credentials import WEB_SCHEMES, Credentials
 from flowerray.stores.local import LocalStore, expanded, local_path, local_uri
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 OBJECT_SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "adl", "azure")
-WEB_SCHEMES = ("http", "https")
 
 __all__ = [
+    "WEB_SCHEMES",
     "Access",
     "Store",
     "expanded",

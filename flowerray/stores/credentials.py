@@ -9,7 +9,7 @@ import re
 from urllib.parse import unquote_plus
 
 URI = re.compile(r"([A-Za-z][\w+.-]*)://([^/?#]*)([^?]*)(\?[^#]*)?(.*)", re.DOTALL)
-WEB = ("http", "https")
+WEB_SCHEMES = ("http", "https")
 
 # Names in a query that let in: any of these words in it, or all of it but for its - and _.
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -55,7 +55,7 @@ def bare(uri: str) -> str:
     if parts is None or parts[1].lower() == "file":
         return uri
     scheme, authority, path, query, fragment = parts.groups("")
-    web = scheme.lower() in WEB
+    web = scheme.lower() in WEB_SCHEMES
     login, at, host = authority.rpartition("@")
     if at and (web or ":" in login):
         authority = host if web else f"{login.partition(':')[0]}@{host}"

@@ -78,7 +78,7 @@ class WebStore:
 
     def _check_redirect(self, before: str, after: str) -> None:
         here, there = urlsplit(before), urlsplit(after)
-        if there.scheme not in ("http", "https"):
+        if there.scheme not in credentials.WEB_SCHEMES:
             raise OSError("the server redirects to what is no web address")
         if (here.scheme, there.scheme) == ("https", "http"):
             raise OSError("the server redirects from https to http")
