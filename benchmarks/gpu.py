@@ -47,7 +47,7 @@ from flowerray.outputs.manifest import MANIFEST
 from flowerray.pipeline.actor import Work
 from flowerray.pipeline.features import FeatureWork
 from flowerray.pipeline.labels import LabelWork
-from flowerray.pipeline.stages import Outcome, ReadAhead, computed
+from flowerray.pipeline.stages import Listed, Outcome, ReadAhead, computed
 from flowerray.sources import photographs
 from flowerray.sources.listing import photographs_to_label
 from flowerray.sources.photographs import Limits, Rejected
@@ -153,14 +153,18 @@ def forward(measuring: Measuring, precision: str, batch: int) -> Told:
 def decode(measuring: Measuring, by: str, workers: int) -> Told:
     """Files' bytes, in memory, to pixels."""
     data = [photographs.read(uri, None, Limits()) for uri in measuring.uris[: 64 * workers]]
+    context = get_context("spawn")
+    all_up = context.Barrier(workers)
+    remembered = (data, measuring.spec, all_up)
     pool: Any = (
         ThreadPoolExecutor(workers)
         if by == "threads"
-        else ProcessPoolExecutor(workers, get_context("spawn"), _remember, (data, measuring.spec))
+        else ProcessPoolExecutor(workers, context, _remember, remembered)
     )
     with pool:
         if by == "threads":
-            _remember(data, measuring.spec)
+            _remember(*remembered)
+        list(pool.map(_wait_for_all, range(workers)))  # processes take seconds to start
         parts = np.array_split(np.arange(len(data)), min(len(data), 4 * workers))
         rate = _rate(lambda: sum(pool.map(_decode_those, parts)), measuring.seconds)
     return {"what": "decode", "by": by, "workers": workers, "rate": rate}
@@ -184,7 +188,7 @@ def pipeline(measuring: Measuring, job: str, forwarded: Told, decoded: Told) -> 
     compute(np.zeros((batch, spec.input_size, spec.input_size, 3), np.uint8))  # compiled now
     spent["compute"] = 0.0
     uris = measuring.uris * measuring.repeat
-    listed = (SimpleNamespace(uri=uri, size=None, isolate=False) for uri in uris)
+    listed = (Listed(uri) for uri in uris)
     outcomes = reading.decoded(listed)
     started, rejected = time.perf_counter(), 0
     for first in range(0, len(uris), SHARD):
@@ -304,10 +308,15 @@ def _timed(spent: dict[str, float], what: str, call: Callable[..., Outcome]) -> 
 
 _files: list[bytes] = []  # that a worker decodes
 _specs: list[BaseSpec] = []
+_all_up: list[Any] = []
 
 
-def _remember(data: list[bytes], spec: BaseSpec) -> None:
-    _files[:], _specs[:] = data, [spec]
+def _remember(data: list[bytes], spec: BaseSpec, all_up: Any) -> None:
+    _files[:], _specs[:], _all_up[:] = data, [spec], [all_up]
+
+
+def _wait_for_all(_: int) -> None:
+    _all_up[0].wait(timeout=120)
 
 
 def _decode_those(numbers: Iterable[int]) -> int:

@@ -29,7 +29,7 @@ from flowerray.pipeline import shared_disk, tasks
 from flowerray.pipeline.attempts import TOGETHER, Attempts
 from flowerray.pipeline.metrics import ActorMetrics
 from flowerray.pipeline.plan import Plan
-from flowerray.pipeline.stages import Outcome, ReadAhead, computed
+from flowerray.pipeline.stages import Listed, Outcome, ReadAhead, computed
 from flowerray.sources.photographs import Limits, Rejected
 from flowerray.stores import Access
 
@@ -73,16 +73,6 @@ class ShardWork:
     def isolate(self) -> bool:
         """Whether to read each photograph in a process of its own."""
         return self.attempt > TOGETHER
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A photograph of a shard (see ``flowerray.pipeline.stages.Listed``)."""
-
-    uri: str
-    size: int | None
-    isolate: bool
-    shard: Shard
 
 
 class ShardActor:
@@ -210,6 +200,7 @@ class ShardActor:
             try:
                 return pending.result(seconds)
             except TimeoutError:
+                assert one.shard is not None  # of `_listed`
                 self.attempts.mark_tried(one.shard, TOGETHER)
                 os._exit(1)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from flowerray.outputs.manifest import Shard
 from flowerray.sources import photographs
 from flowerray.sources.isolated import IsolatedReader
 from flowerray.sources.photographs import Limits, Rejected, Wanted
@@ -24,16 +26,15 @@ REQUESTS_IN_FLIGHT = 32  # to the stores of photographs and shards
 AHEAD_BYTES = 256 << 20  # of files that are read ahead, unless one alone is larger
 
 
-class Listed(Protocol):
-    """A photograph to read: its uri, its size in bytes where it was listed, and whether to read it
-    in a process of its own."""
+@dataclass(frozen=True)
+class Listed:
+    """A photograph to read: its size in bytes where it was listed, whether to read it in a process
+    of its own, and the shard that it belongs to, for who wants to know."""
 
-    @property
-    def uri(self) -> str: ...
-    @property
-    def size(self) -> int | None: ...
-    @property
-    def isolate(self) -> bool: ...
+    uri: str
+    size: int | None = None
+    isolate: bool = False
+    shard: Shard | None = None
 
 
 class ReadAhead:

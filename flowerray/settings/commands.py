@@ -1,0 +1,210 @@
+"""The settings of the commands around the jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowerray.errors import UsageError
+from flowerray.exports import FORMATS
+from flowerray.settings.groups import (
+    ColumnSettings,
+    PhotographSettings,
+    StorageSettings,
+    UriColumnSettings,
+)
+from flowerray.settings.options import MOST_SEED, Settings, option
+
+CHECKS = {
+    "unreadable": "can't be used",
+    "exact_duplicate": "have the same bytes as another",
+    "near_duplicate": "show what another shows: encoded again, resized, in other colours",
+    "leakage": "to validate with have a copy among those to train on",
+    "two_labels": "have a copy with another label",
+    "mislabelled": "are probably of another class, most suspicious first",
+    "imbalance": "has far more photographs than another class",
+    "few_photographs": "have few photographs",
+    "similar_names": "are called as another class, but for case or spaces",
+    "small": "have fewer pixels a side than the base takes",
+    "extreme_aspect": "are far longer one way than the other",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(StorageSettings, ColumnSettings):
+    """Settings of :func:`flowerray.evaluate`."""
+
+    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    truth: str = option(
+        "table with columns file (or uri, path) and label, or `folders`: each photograph's folder "
+        "is its label",
+        metavar="CSV",
+        path=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings(StorageSettings):
+    """Settings of :func:`flowerray.commands.verify.verify`."""
+
+    out: str = option("the --out of extract or label", positional=True, path=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings(PhotographSettings, ColumnSettings):
+    """Settings of :func:`flowerray.check`."""
+
+    source: str = option(
+        "labelled photographs, as for `flowerray extract`, or its --out, which shows wrong labels "
+        "as well",
+        positional=True,
+        metavar="IMAGES|FEATURES",
+        path=True,
+    )
+    only: str | None = option(
+        f"do these checks alone, comma-separated: {', '.join(CHECKS)}", None, metavar="CHECKS"
+    )
+    out: str | None = option(
+        "also write the findings to this CSV, a row each", None, metavar="CSV", path=True
+    )
+    strict: bool = option("exit with 1 if anything was found", False)
+    min_side: int | None = option(
+        "shortest side in pixels that is not small [the input side of the features' base, of "
+        "vgg16 without features]",
+        None,
+        minimum=1,
+        metavar="PIXELS",
+    )
+    max_aspect: float = option(
+        "longer side over the shorter, above which it is extreme", 3.0, minimum=1.0, metavar="RATIO"
+    )
+    min_photographs: int = option(
+        "fewer photographs of a class are few", 20, minimum=0, metavar="N"
+    )
+    max_imbalance: float = option(
+        "largest class over the smallest, above which it is an imbalance",
+        10.0,
+        minimum=1.0,
+        metavar="RATIO",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = sorted(set(self.checks) - set(CHECKS))
+        if unknown:
+            raise UsageError(f"--only names {unknown[0]!r}; choose of {', '.join(CHECKS)}")
+
+    @property
+    def checks(self) -> list[str]:
+        """The names of the checks to do."""
+        return [name.strip() for name in self.only.split(",")] if self.only else list(CHECKS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings(StorageSettings):
+    """Settings of :func:`flowerray.report`."""
+
+    source: str = option(
+        "classifier that `flowerray train` wrote, or labels that `flowerray label` wrote",
+        positional=True,
+        metavar="CLASSIFIER|LABELS",
+        path=True,
+    )
+    out: str = option("the page, one HTML file", "report.html", metavar="HTML", path=True)
+    thumbnails: int = option("photographs shown at most, in all", 500, minimum=0, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings(StorageSettings):
+    """Settings of :func:`flowerray.export`."""
+
+    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    format: str = option(
+        "csv, jsonl, labelstudio: one file; fiftyone, folders: a directory", choices=tuple(FORMATS)
+    )
+    out: str = option("the file or directory to write", metavar="PATH", path=True)
+    accepted_only: bool = option("leave out the labels that were not accepted", False)
+    min_confidence: float | None = option(
+        "leave out the labels below this confidence", None, minimum=0.0, maximum=1.0, metavar="F"
+    )
+    copy: bool = option("folders: copy the photographs instead of linking them", False)
+    url_root: str = option(
+        "labelstudio: the directory that --url-prefix stands for; for its own local files, "
+        "LOCAL_FILES_DOCUMENT_ROOT",
+        "/",
+        metavar="DIR",
+        path=True,
+    )
+    url_prefix: str | None = option(
+        "labelstudio: what takes the place of --url-root in front of each photograph's path "
+        "[/data/local-files/?d=, where Label Studio serves local files]",
+        None,
+        metavar="URL",
+    )
+    overwrite: bool = option(
+        "fiftyone, folders: delete the earlier export in --out, start anew", False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for flag, given, formats in (
+            ("--copy", self.copy, ("folders",)),
+            ("--url-root", self.url_root != "/", ("labelstudio",)),
+            ("--url-prefix", self.url_prefix is not None, ("labelstudio",)),
+            ("--overwrite", self.overwrite, ("fiftyone", "folders")),
+        ):
+            if given and self.format not in formats:
+                raise UsageError(f"{flag} is for --format {' or '.join(formats)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings(PhotographSettings, UriColumnSettings):
+    """Settings of :func:`flowerray.baseline`."""
+
+    images: str = option(
+        "directory (searched to any depth), a glob, a .txt list, "
+        "or a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://, "
+        "https://",
+        positional=True,
+        path=True,
+    )
+    out: str = option("directory for baseline.parquet and baseline.png", metavar="DIR", path=True)
+    limit: int = option(
+        "photographs, taken evenly from all", 25, minimum=1, maximum=100, metavar="N"
+    )
+    top_k: int = option("classes said of each photograph", 3, minimum=1, maximum=1000, metavar="K")
+    weights: str | None = option(
+        "VGG16's weights with their top, a Keras .h5 of 528 MB [Keras' download]",
+        None,
+        metavar="FILE",
+        path=True,
+    )
+    class_names: str | None = option(
+        "Keras' imagenet_class_index.json [Keras' download]", None, metavar="FILE", path=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings(Settings):
+    """Settings of :func:`flowerray.commands.sample.draw_sample`."""
+
+    directory: str = option(
+        "new directory for labelled/, pile/ and truth.csv", positional=True, path=True
+    )
+    per_class: int = option("drawings of each class, in each folder", 40, minimum=2, metavar="N")
+    seed: int = option("seed of the drawings", 0, minimum=0, maximum=MOST_SEED, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSettings(Settings):
+    """Settings of `flowerray weights`."""
+
+    action: str = option(
+        "fetch: get them into the cache; show: list it", positional=True, choices=("fetch", "show")
+    )
+    base: str = option("pretrained base", "vgg16", metavar="NAME")
+    file: str | None = option(
+        "take them from this file (Keras .h5 without top) into the cache",
+        None,
+        metavar="FILE",
+        path=True,
+    )

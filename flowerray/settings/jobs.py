@@ -1,0 +1,212 @@
+"""The settings of the three jobs, and of all in one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowerray.errors import UsageError
+from flowerray.settings.groups import (
+    ClusterSettings,
+    ColumnSettings,
+    InferenceSettings,
+    StorageSettings,
+    UriColumnSettings,
+)
+from flowerray.settings.options import MOST_SEED, option
+
+LABEL_FORMATS = ("parquet", "csv", "jsonl")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+PREPARATIONS = ("vgg", "tf", "torch", "none", "efficientnet", "article")
+RECIPES = ("mlp", "logistic", "article", "finetune")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings(InferenceSettings, ColumnSettings):
+    """Settings of :func:`flowerray.extract`."""
+
+    images: str = option(
+        "directory of class folders (with or without train/ and valid/), a flat directory, "
+        "a glob, a .txt list, or a .parquet or .csv table with a uri column; local, or s3://, "
+        "gs://, az://, hdfs://, https://",
+        positional=True,
+        path=True,
+    )
+    base: str = option("pretrained base; `flowerray bases` lists them", "vgg16", metavar="NAME")
+    layer: str | None = option("take the features after this layer [the last]", None)
+    preparation: str | None = option(
+        "how pixels are prepared: vgg, tf, torch, none, efficientnet or article [the base's own]",
+        None,
+        choices=PREPARATIONS,
+    )
+    pool: str | None = option(
+        "avg averages the features over the map: a 49th of the bytes", None, choices=("avg",)
+    )
+    augment: str | None = option(
+        "mirror computes the features of each photograph's mirror image too, to train on",
+        None,
+        choices=("mirror",),
+    )
+    precision: str = option(
+        "arithmetic of the base; auto is bfloat16 where the hardware has it, else float32; int8 "
+        "needs flowerray[openvino] and CPUs",
+        "auto",
+        choices=("auto", *PRECISIONS),
+    )
+    valid_fraction: float = option(
+        "share of each class kept for validation where the folders name no split",
+        0.1,
+        minimum=0.0,
+        maximum=0.9,
+        metavar="F",
+    )
+    train_per_class: int | None = option(
+        "photographs of each class to train on, drawn by --seed; the rest is left out",
+        None,
+        minimum=1,
+        metavar="N",
+    )
+    valid_per_class: int | None = option(
+        "photographs of each class to validate on, drawn by --seed", None, minimum=1, metavar="N"
+    )
+    seed: int = option("seed of the split", 0, minimum=0, maximum=MOST_SEED, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
+    """Settings of :func:`flowerray.train`."""
+
+    features: str = option("directory that `flowerray extract` wrote", positional=True, path=True)
+    out: str = option("directory for the classifier", metavar="CLASSIFIER", path=True)
+    recipe: str = option(
+        "how the head is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or "
+        "finetune (the base's layers after --layer too, 4 epochs)",
+        "mlp",
+        choices=RECIPES,
+    )
+    epochs: int | None = option(
+        "epochs, for recipes that have them [the recipe's own]", None, minimum=1, metavar="N"
+    )
+    patience: int | None = option(
+        "stop after so many epochs without a smaller loss on the validation photographs, and keep "
+        "the best epoch's head [all epochs, the last one's]",
+        None,
+        minimum=1,
+        metavar="N",
+    )
+    class_weights: str | None = option(
+        "balanced gives each class the same weight, however many photographs it has",
+        None,
+        choices=("balanced",),
+    )
+    corrections: str | None = option(
+        "table with columns uri and label, as a report exports it, or findings of `flowerray "
+        "check`; photographs that the features lack are trained on too, an empty label leaves a "
+        "photograph out",
+        None,
+        metavar="CSV",
+        path=True,
+    )
+    weights: str = option(
+        "the base's weights, for finetune: imagenet, a file, or random",
+        "imagenet",
+        metavar="W",
+        path=True,
+    )
+    seed: int = option(
+        "seed of initial values and shuffling", 0, minimum=0, maximum=MOST_SEED, metavar="N"
+    )
+    overwrite: bool = option("delete the classifier in --out and train anew", False)
+    tensorboard: str | None = option(
+        "log epochs and final scores for TensorBoard, into a directory of their own in this one",
+        None,
+        metavar="DIR",
+        path=True,
+    )
+    mlflow: str | None = option(
+        "log parameters, epochs, scores and the classifier to this experiment at "
+        "MLFLOW_TRACKING_URI; needs flowerray[mlflow]",
+        None,
+        metavar="EXPERIMENT",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings(InferenceSettings, UriColumnSettings):
+    """Settings of :func:`flowerray.label`."""
+
+    images: str = option(
+        "directory (searched to any depth), a glob, a .txt list, "
+        "or a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://, "
+        "https://",
+        positional=True,
+        path=True,
+    )
+    classifier: str = option("directory that `flowerray train` wrote", path=True)
+    min_precision: float | None = option(
+        "accept a class' labels down to the confidence at which so large a share of them is right, "
+        "by the bound that the classifier's evidence allows; the rest goes to OUT/review.parquet",
+        None,
+        minimum=0.5,
+        maximum=1.0,
+        metavar="P",
+    )
+    min_confidence: float | None = option(
+        "accept labels of this confidence, the rest goes to OUT/review.parquet",
+        None,
+        minimum=0.0,
+        maximum=1.0,
+        metavar="C",
+    )
+    format: str = option(
+        "also write all labels as one csv or jsonl file", "parquet", choices=LABEL_FORMATS
+    )
+    gallery: str | None = option(
+        "draw photographs with label and confidence into this PNG", None, metavar="PNG", path=True
+    )
+    top_k: int = option("labels kept for each photograph", 3, minimum=1, metavar="K")
+    precision: str | None = option(
+        "arithmetic of the base; another than the classifier's is tried on a sample first, and how "
+        "many labels agree is said [the classifier's]",
+        None,
+        choices=PRECISIONS,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_precision is not None and self.min_confidence is not None:
+            raise UsageError("give one of --min-precision and --min-confidence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(ClusterSettings, StorageSettings):
+    """Settings of :func:`flowerray.commands.run.run`: all three jobs, each with its defaults."""
+
+    images: str = option(
+        "labelled photographs, as for `flowerray extract`", positional=True, path=True
+    )
+    pile: str = option("photographs to label, as for `flowerray label`", positional=True, path=True)
+    out: str = option(
+        "directory for features/, classifier/, labels/ and labels.png", metavar="DIR", path=True
+    )
+    truth: str | None = option(
+        "CSV with columns file and label, to score the pile's labels",
+        None,
+        metavar="CSV",
+        path=True,
+    )
+    base: str = option("pretrained base", "vgg16", metavar="NAME")
+    preparation: str | None = option(
+        "how pixels are prepared [the base's own]",
+        None,
+        choices=PREPARATIONS,
+    )
+    precision: str = option("arithmetic of the base", "auto", choices=("auto", *PRECISIONS))
+    recipe: str = option(
+        "how the head is built and fitted",
+        "mlp",
+        # finetune wants features of an earlier layer.
+        choices=tuple(recipe for recipe in RECIPES if recipe != "finetune"),
+    )
+    actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
+    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
+    seed: int = option("seed of split and training", 0, minimum=0, maximum=MOST_SEED, metavar="N")

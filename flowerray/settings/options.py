@@ -1,0 +1,140 @@
+"""What an option is: a dataclass field with its help, bounds and place in the help."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+import os
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from flowerray.errors import UsageError
+
+
+def option(
+    help: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    positional: bool = False,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    metavar: str | None = None,
+    path: bool = False,
+) -> Any:
+    """A dataclass field that is also a command-line option; its bounds are inclusive, and a `path`
+    may be given as a ``pathlib.Path``."""
+    metadata = {
+        "help": help,
+        "positional": positional,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "metavar": metavar,
+        "path": path,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def flag_of(field: dataclasses.Field[Any]) -> str:
+    """The option's name on the command line."""
+    return field.name if field.metadata["positional"] else "--" + field.name.replace("_", "-")
+
+
+def is_required(field: dataclasses.Field[Any]) -> bool:
+    """Whether the option must be given."""
+    return field.default is dataclasses.MISSING
+
+
+# Below these an option is shown, last in the help; those of the job itself come before.
+HEADINGS = ("tables", "photographs", "where it runs", "stores")
+
+
+def options_of(settings: type[Settings]) -> list[dataclasses.Field[Any]]:
+    """The options of `settings` in the order of need, as `grouped_options` has them."""
+    return [field for group in grouped_options(settings).values() for field in group]
+
+
+def grouped_options(settings: type[Settings]) -> dict[str, list[dataclasses.Field[Any]]]:
+    """The options of `settings` by heading: those that are given by their place, those that must be
+    given, the job's own, then what it shares with others."""
+    declared: dict[str, type] = {}
+    for ancestor in settings.__mro__:
+        for name in vars(ancestor).get("__annotations__", ()):
+            declared.setdefault(name, ancestor)
+    groups: dict[str, list[dataclasses.Field[Any]]] = {
+        name: [] for name in ("positional", "required", "options", *HEADINGS)
+    }
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    for name, ancestor in declared.items():
+        if name not in fields:
+            continue
+        field = fields[name]
+        heading = vars(ancestor).get("heading", "options")
+        if field.metadata["positional"]:
+            heading = "positional"
+        elif is_required(field):
+            heading = "required"
+        groups[heading].append(field)
+    return {heading: group for heading, group in groups.items() if group}
+
+
+def kinds_of(settings: type[Settings]) -> dict[str, type]:
+    """The type of each option, str, int, float or bool, whether it may be None or not."""
+    kinds = typing.get_type_hints(settings)
+    for name, kind in kinds.items():
+        if isinstance(kind, types.UnionType):
+            kinds[name] = next(k for k in typing.get_args(kind) if k is not types.NoneType)
+    return kinds
+
+
+MOST_SEED = 2**32 - 1  # that Keras and scikit-learn take
+KINDS = {str: str, int: numbers.Integral, float: numbers.Real, bool: bool}
+KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def fault_of(field: dataclasses.Field[Any], kind: type, value: Any) -> str | None:
+    """What is wrong with an option's value, to say after its name; None where nothing is."""
+    rule = field.metadata
+    if value is None and field.default is None:
+        return None
+    if not isinstance(value, KINDS[kind]) or (kind is not bool and isinstance(value, bool)):
+        return f"is {value!r}; it must be {KIND_NAMES[kind]}"
+    whole = isinstance(value, numbers.Integral)
+    if isinstance(value, numbers.Real) and not whole and not math.isfinite(value):
+        return f"is {value}; it must be finite"
+    if rule["choices"] and value not in rule["choices"]:
+        return f"is {value!r}; choose one of {', '.join(rule['choices'])}"
+    if rule["minimum"] is not None and value < rule["minimum"]:
+        return f"is {value}; it must be at least {rule['minimum']}"
+    if rule["maximum"] is not None and value > rule["maximum"]:
+        return f"is {value}; it must be at most {rule['maximum']}"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all settings share: every field is checked against its own type and bounds when made.
+
+    Raises:
+        UsageError: a value is of another type, out of its range or not one of its choices.
+    """
+
+    def __post_init__(self) -> None:
+        kinds = kinds_of(type(self))
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), kinds[field.name]
+            if isinstance(value, os.PathLike):
+                value = os.fspath(value)
+            fault = fault_of(field, kind, value)
+            if fault:
+                raise UsageError(f"{flag_of(field)} {fault}")
+            if field.metadata["path"] and "://" in str(value):
+                from flowerray.stores.credentials import bare  # it takes Arrow with it
+
+                value = bare(value)  # no message, report or run.json is to let anybody in
+            # 3 where 3.0 is meant, or numpy's 3, must make the same fingerprint.
+            object.__setattr__(self, field.name, value if value is None else kind(value))

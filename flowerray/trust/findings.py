@@ -1,0 +1,158 @@
+"""What is wrong with a labelled set: copies, leakage, uneven classes, odd files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowerray.outputs.record import Output
+from flowerray.settings import CheckSettings
+from flowerray.sources import names
+from flowerray.sources.photographs import Rejected
+from flowerray.trust.duplicates import HASH_BITS, Copies, copied_pairs, numbered
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault, of a photograph or, where `uri` is empty, of the class `label`.
+
+    `check` is one of ``flowerray.settings.CHECKS``. `score` is for copies of any kind the number of
+    bits in which the perceptual hashes differ; for mislabelled the probability of all classes but
+    `label`; for imbalance the largest class over the smallest, for few_photographs
+    the class's photographs; for small the shorter side in pixels, for extreme_aspect the longer
+    side over the shorter.
+    """
+
+    check: str
+    uri: str
+    other_uri: str | None = None
+    label: str | None = None
+    suggested_label: str | None = None
+    score: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """The photographs of a labelled set; `rejected` says why one is no use to train on."""
+
+    uris: list[str]
+    labels: list[str | None]
+    splits: list[str | None]
+    sizes: list[int | None]
+    rejected: list[Rejected | None]
+    input_size: int
+    output: Output | None = None
+
+    def counts(self) -> dict[str, int]:
+        """The usable photographs of each class."""
+        pairs = zip(self.labels, self.rejected, strict=True)
+        counts = Counter(label for label, bad in pairs if bad is None)
+        return {name: counts[name] for name in sorted(name for name in set(self.labels) if name)}
+
+
+@dataclass(frozen=True)
+class PhotographFile:
+    """What a photograph's file tells: SHA-256, perceptual hash (HASH_BITS), width and height."""
+
+    sha256: bytes
+    phash: bytes
+    sides: tuple[int, int]
+
+
+def copies_in(labelled: LabelledSet, files: list[PhotographFile | Rejected]) -> Copies:
+    """Photographs whose bytes are the same, or whose perceptual hashes nearly are."""
+    rows = np.array(
+        [row for row, file in enumerate(files) if isinstance(file, PhotographFile)], np.int64
+    )
+    read = [file for file in files if isinstance(file, PhotographFile)]
+    hashes = np.frombuffer(b"".join(file.phash for file in read), np.uint64)
+    hashes = hashes.reshape(len(read), HASH_BITS // 64)
+    contents, labels, splits = (
+        np.array(numbered(values), np.int64)
+        for values in (
+            [file.sha256 for file in read],
+            [labelled.labels[row] for row in rows],
+            [labelled.splits[row] for row in rows],
+        )
+    )
+    first, second, bits = copied_pairs(hashes, contents, labels, splits)
+    return Copies(rows[first], rows[second], bits, contents[first] == contents[second])
+
+
+def copied(labelled: LabelledSet, copies: Copies) -> Iterator[Finding]:
+    """One finding a photograph and check, naming the nearest copy."""
+    labels, splits = np.array(labelled.labels, object), np.array(labelled.splits, object)
+    both = copies.both_ways()
+    known = (labels[copies.first] != None) & (labels[copies.second] != None)  # noqa: E711
+    leaks = (splits[both.first] == "train") & (splits[both.second] == "valid")
+    for name, pairs in (
+        ("exact_duplicate", copies.chosen(copies.exact)),
+        ("near_duplicate", copies.chosen(~copies.exact)),
+        ("leakage", both.chosen(leaks)),
+        ("two_labels", copies.chosen(known & (labels[copies.first] != labels[copies.second]))),
+    ):
+        pairs = pairs.nearest()
+        for pair, (other, row) in enumerate(zip(pairs.first, pairs.second, strict=True)):
+            detail = pairs.detail(pair)
+            if name == "two_labels":
+                detail = f"{labels[row]} here, {labels[other]} there; {detail}"
+            yield Finding(
+                name,
+                labelled.uris[row],
+                labelled.uris[other],
+                labels[row],
+                score=float(pairs.bits[pair]),
+                detail=detail,
+            )
+
+
+def unreadable(labelled: LabelledSet) -> Iterator[Finding]:
+    for uri, label, why in zip(labelled.uris, labelled.labels, labelled.rejected, strict=True):
+        if why is not None:
+            detail = f"{why.reason}: {why.detail}"
+            yield Finding("unreadable", uri, label=label, detail=detail)
+
+
+def odd_sizes(
+    labelled: LabelledSet, files: list[PhotographFile | Rejected], settings: CheckSettings
+) -> Iterator[Finding]:
+    smallest = settings.min_side or labelled.input_size
+    for uri, label, file in zip(labelled.uris, labelled.labels, files, strict=True):
+        if isinstance(file, Rejected):
+            continue
+        short, long = sorted(file.sides)
+        shown = f"{file.sides[0]}x{file.sides[1]} pixels"
+        if short < smallest:
+            yield Finding("small", uri, label=label, score=float(short), detail=shown)
+        if long > settings.max_aspect * short:
+            aspect = round(long / short, 3)
+            yield Finding("extreme_aspect", uri, label=label, score=aspect, detail=shown)
+
+
+def uneven_classes(labelled: LabelledSet, settings: CheckSettings) -> Iterator[Finding]:
+    counts = labelled.counts()
+    if not counts:
+        return
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[most] > settings.max_imbalance * counts[least]:
+        ratio = round(counts[most] / max(counts[least], 1), 3)
+        detail = f"{counts[most]:,} of {most}, {counts[least]:,} of {least}"
+        yield Finding("imbalance", "", label=least, score=ratio, detail=detail)
+    for name, count in counts.items():
+        if count < settings.min_photographs:
+            detail = f"{count:,} usable photographs of {name}"
+            yield Finding("few_photographs", "", label=name, score=float(count), detail=detail)
+
+
+def similar_names(labelled: LabelledSet) -> Iterator[Finding]:
+    counts = labelled.counts()
+    for group in names.alike(counts):
+        most = max(group, key=counts.__getitem__)
+        for name in group:
+            if name != most:
+                detail = f"{counts[name]:,} of {name!r}, {counts[most]:,} of {most!r}"
+                yield Finding("similar_names", "", label=name, suggested_label=most, detail=detail)
