@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,16 +10,18 @@ import numpy as np
 from flowerray.bases.engines import Engine
 from flowerray.bases.spec import BaseSpec
 
+LARGEST_FLOAT16 = 65504
+# Features as they are stored, float16 (n, *feature_shape), to what a head makes of them, (n, m).
+Head = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True)
 class PreparedBase:
     """A base whose precision and engine are decided: its spec, and the `model` that its engine
-    opens, which is the weights, or what OpenVINO made of them with a head behind it. `head` is a
-    ``head.keras`` for another engine to put behind the base."""
+    opens, which is the weights, or what OpenVINO made of them."""
 
     spec: BaseSpec
     model: list[np.ndarray]
-    head: bytes | None = None
 
     def open(self, threads: int) -> Engine:
         """The engine that the spec names, computing on so many CPU threads."""
@@ -28,4 +31,11 @@ class PreparedBase:
             return OpenVinoEngine(self.spec, self.model, threads)
         from flowerray.bases.engines.keras import KerasEngine
 
-        return KerasEngine(self.spec, self.model, threads, self.head)
+        return KerasEngine(self.spec, self.model, threads)
+
+
+def as_stored(features: np.ndarray) -> np.ndarray:
+    """Features as feature shards hold them, float16: an activation beyond what that can hold
+    becomes the largest, not infinity. Heads see these alone, so that what was stored gives the
+    labels that photographs give."""
+    return np.clip(features, -LARGEST_FLOAT16, LARGEST_FLOAT16).astype(np.float16)

@@ -125,9 +125,11 @@ class BaseSpec:
     """How features are made of pixels: whatever changes a feature is in here.
 
     It travels with every feature shard and every classifier, so that a head never meets features
-    of another make. `pool` "avg" averages the map; `calibration` is the SHA-256 of the quantised
-    model that int8 features are made with, which lies beside them. `colour` "srgb": embedded ICC
-    profiles are converted to sRGB; None, as features before it were made: they are ignored.
+    of another make. `pool` "embedding" makes one vector of the features (see
+    ``flowerray.bases.engines.keras.embedding``), "avg" averages the map, None leaves it whole;
+    `calibration` is the SHA-256 of the quantised model that int8 features are made with, which
+    lies beside them. `colour` "srgb": embedded ICC profiles are converted to sRGB; None, as
+    features before it were made: they are ignored.
     """
 
     base: str

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from flowerray.bases.spec import BaseSpec
-from flowerray.commands.extract import extract_listed
+from flowerray.commands.extract import Like, extract_listed
 from flowerray.errors import FlowerrayError
 from flowerray.heads.classifier import ADDED
 from flowerray.outputs import shards
@@ -50,7 +50,8 @@ def with_features(
     )
     # Of an earlier training with other corrections nothing is of use.
     stale = not _is_of(out, found, output)
-    done = extract_listed(replace(extraction, overwrite=stale), found.to_batches(), like=output)
+    like = Like(spec, output.folder)
+    done = extract_listed(replace(extraction, overwrite=stale), found.to_batches(), like)
     if done.rejected:
         reasons = ", ".join(f"{count} {reason}" for reason, count in done.rejected.items())
         say(

@@ -14,7 +14,7 @@ from flowerray.bases import weights as pretrained
 from flowerray.bases.spec import PREPARATIONS, BaseSpec, base_named
 from flowerray.bases.weights import Weights
 from flowerray.outputs import kinds, shards
-from flowerray.outputs.record import Output, recorded_spec, writing
+from flowerray.outputs.record import recorded_spec, writing
 from flowerray.outputs.setup import open_output
 from flowerray.pipeline import connection, inference
 from flowerray.pipeline.features import FeatureWork
@@ -54,11 +54,19 @@ def extract(settings: ExtractSettings) -> ExtractSummary:
         return extract_listed(settings, photographs_to_extract(settings))
 
 
+@dataclass(frozen=True)
+class Like:
+    """The very base to extract by: that of a spec, the quantised one of int8 being in `folder`."""
+
+    spec: BaseSpec
+    folder: Folder
+
+
 def extract_listed(
-    settings: ExtractSettings, found: Iterable[pa.RecordBatch], like: Output | None = None
+    settings: ExtractSettings, found: Iterable[pa.RecordBatch], like: Like | None = None
 ) -> ExtractSummary:
     """As `extract`, of the photographs `found` (see ``flowerray.sources.listing.FOUND``) instead
-    of those behind ``settings.images``; by the very base of the features `like`, where given."""
+    of those behind ``settings.images``; by the base of `like`, where given."""
     with writing(settings, "features") as folder:
         return _extract_into(folder, settings, found, like)
 
@@ -67,11 +75,11 @@ def _extract_into(
     folder: Folder,
     settings: ExtractSettings,
     found: Iterable[pa.RecordBatch],
-    like: Output | None,
+    like: Like | None,
 ) -> ExtractSummary:
     with connection.reached(settings.address):
         if like is not None:
-            spec = BaseSpec.from_dict(like.run["config"]["base_spec"])
+            spec = like.spec
             weights = pretrained.checked(spec, settings.weights, say)
         else:
             spec, weights = _spec_of(settings, folder)
@@ -99,6 +107,7 @@ def _spec_of(settings: ExtractSettings, folder: Folder) -> tuple[BaseSpec, Weigh
     base = base_named(settings.base)
     preparation = settings.preparation or base.preparation
     weights = pretrained.load(settings.base, settings.weights, say)
+    recorded = recorded_spec(folder, settings, "features")
     spec = BaseSpec(
         base=settings.base,
         layer=settings.layer,
@@ -109,8 +118,16 @@ def _spec_of(settings: ExtractSettings, folder: Folder) -> tuple[BaseSpec, Weigh
         engine=settings.engine,
         weights="random" if settings.weights == "random" else "imagenet",
         weights_sha256=weights.sha256,
-        pool=settings.pool,
+        pool=_pool(settings, recorded),
         colour=PREPARATIONS[preparation].colour,
     )
-    recorded = recorded_spec(folder, settings, "features")
     return settled(spec, recorded, settings.device), weights
+
+
+def _pool(settings: ExtractSettings, recorded: BaseSpec | None) -> str | None:
+    """Unless it is said, what the job that goes on with an output began with."""
+    if settings.pool is None and recorded is not None:
+        return recorded.pool
+    default = "none" if settings.layer else "embedding"
+    pool = settings.pool or default
+    return None if pool == "none" else pool

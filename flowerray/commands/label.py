@@ -13,21 +13,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowerray.bases import weights as pretrained
+from flowerray.bases.spec import BaseSpec
+from flowerray.commands.extract import Like, extract_listed
 from flowerray.errors import UsageError
 from flowerray.heads import classifier
+from flowerray.heads.classifier import Classifier
 from flowerray.outputs import kinds, shards
 from flowerray.outputs.derived import REVIEW, TABLE_WRITERS, check_derived, delete_derived
 from flowerray.outputs.record import Output, recorded_spec, with_record, writing
 from flowerray.outputs.review import review_queue
 from flowerray.outputs.schemas import LABELS
 from flowerray.outputs.setup import open_output
-from flowerray.pipeline import connection, inference
+from flowerray.outputs.stored import StoredFeatures, stored_features
+from flowerray.pipeline import connection, from_features, inference
 from flowerray.pipeline.labels import LabelWork
 from flowerray.pipeline.precision import asked_of, settled
-from flowerray.pipeline.prepare import prepared_to_label
+from flowerray.pipeline.prepare import prepared_head, prepared_to_label
 from flowerray.progress import say
 from flowerray.reports import gallery
-from flowerray.settings import LabelSettings
+from flowerray.settings import ExtractSettings, InferenceSettings, LabelSettings
 from flowerray.sources.labelled import check_apart
 from flowerray.sources.listing import photographs_to_label
 from flowerray.sources.photographs import Limits
@@ -68,22 +72,54 @@ def label(settings: LabelSettings) -> LabelSummary:
             than the classifier's, an output that holds something else, a cluster that can't be
             reached.
     """
-    kinds.check_photographs(settings.images)
-    for written in filter(None, (settings.out, settings.gallery)):
-        check_apart(settings.images, written)
+    if settings.keep_features is not None:
+        settings = _with_kept_features(settings)
+    stored = stored_features(settings.images)
+    if stored is None:
+        kinds.check_photographs(settings.images)
+        for written in filter(None, (settings.out, settings.gallery)):
+            check_apart(settings.images, written)
     with writing(settings, "labels") as folder:
-        return _label_into(folder, settings)
+        return _label_into(folder, settings, stored)
 
 
-def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
+def _with_kept_features(settings: LabelSettings) -> LabelSettings:
+    """Extract the pile by the classifier's base, and label what was stored instead."""
+    kinds.check_photographs(settings.images)
+    trained, kept = classifier.load(settings.classifier), str(settings.keep_features)
+    if settings.precision not in (None, trained.base_spec.precision):
+        raise UsageError(
+            f"--keep-features keeps what the classifier's own precision, "
+            f"{trained.base_spec.precision}, makes: leave --precision out"
+        )
+    check_apart(settings.images, kept)
+    shared = {f.name for f in dataclasses.fields(InferenceSettings)} - {"out"}
+    extraction = ExtractSettings(
+        images=settings.images,
+        out=kept,
+        base=trained.base_spec.base,
+        uri_column=settings.uri_column,
+        **{name: getattr(settings, name) for name in shared},
+    )
+    found = photographs_to_label(settings.images, settings.columns)
+    extract_listed(extraction, found, Like(trained.base_spec, Folder.at(settings.classifier)))
+    return dataclasses.replace(settings, images=kept, keep_features=None)
+
+
+def _label_into(
+    folder: Folder, settings: LabelSettings, stored: StoredFeatures | None
+) -> LabelSummary:
     trained = classifier.load(settings.classifier)
     if settings.format != "parquet":
         check_derived(folder, settings.format)
     recorded = recorded_spec(folder, settings, "labels")
     top_k = min(settings.top_k, len(trained.classes))
     accept = Acceptance.of(trained.classes, settings)
-    with connection.reached(settings.address):
-        spec = settled(asked_of(trained, settings), recorded, settings.device)
+    with nullcontext() if stored else connection.reached(settings.address):
+        if stored is not None:
+            spec = _spec_of_stored(stored, trained, settings)
+        else:
+            spec = settled(asked_of(trained, settings), recorded, settings.device)
         if settings.min_precision is not None and spec.precision != trained.base_spec.precision:
             raise UsageError(
                 f"--min-precision rests on evidence at {trained.base_spec.precision}, not at "
@@ -96,16 +132,27 @@ def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
             "top_k": top_k,
             **dataclasses.asdict(accept),
         }
-        weights = pretrained.checked(trained.base_spec, settings.weights, say)
-        found = photographs_to_label(settings.images, settings.columns)
-        output = open_output(folder, settings, "labels", config, found)
-        to_do = bool(output.to_do())
-        with connection.connection(settings.address) if to_do else nullcontext():
-            output, base = prepared_to_label(output, spec, trained, weights, settings)
-            work = LabelWork(trained, top_k, accept)
-            if to_do:
+        if stored is not None:
+            found, sized = (
+                stored.photographs(),
+                dataclasses.replace(settings, shard_size=stored.shard_size),
+            )
+            output = open_output(folder, sized, "labels", config, found)
+            work = LabelWork(trained, prepared_head(trained, spec), top_k, accept)
+            if output.to_do():
                 delete_derived(folder, output.run)  # or a kill before the new would leave it
-            timing, _ = inference.run(output, work, base, settings, "label")
+            timing, _ = from_features.run(output, stored, work)
+        else:
+            weights = pretrained.checked(trained.base_spec, settings.weights, say)
+            found = photographs_to_label(settings.images, settings.columns)
+            output = open_output(folder, settings, "labels", config, found)
+            to_do = bool(output.to_do())
+            with connection.connection(settings.address) if to_do else nullcontext():
+                output, base, head = prepared_to_label(output, spec, trained, weights, settings)
+                work = LabelWork(trained, head, top_k, accept)
+                if to_do:
+                    delete_derived(folder, output.run)
+                timing, _ = inference.run(output, work, base, settings, "label")
     if timing.computed:
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
@@ -124,6 +171,24 @@ def _label_into(folder: Folder, settings: LabelSettings) -> LabelSummary:
         output.run.get("agreement"),
         **dataclasses.asdict(timing),
     )
+
+
+def _spec_of_stored(
+    stored: StoredFeatures, trained: Classifier, settings: LabelSettings
+) -> BaseSpec:
+    """The base spec of the features, which must be the classifier's.
+
+    Raises:
+        UsageError: it is another.
+    """
+    spec = trained.base_spec
+    asked = dataclasses.replace(spec, precision=settings.precision or spec.precision)
+    if differences := stored.spec.differences(spec) or spec.differences(asked):
+        raise UsageError(
+            f"{settings.images} holds features of another make than {settings.classifier} takes "
+            f"({differences}): label the photographs, with --keep-features to keep what fits"
+        )
+    return spec
 
 
 def _finished(

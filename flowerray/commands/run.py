@@ -61,6 +61,7 @@ def run(settings: RunSettings) -> RunSummary:
                 base=settings.base,
                 preparation=settings.preparation,
                 precision=settings.precision,
+                pool="none" if settings.recipe == "article" else None,
                 seed=settings.seed,
                 **shared,
             )

@@ -16,7 +16,7 @@ from flowerray.bases import weights as pretrained
 from flowerray.bases.engines.keras import check_layers_left
 from flowerray.bases.spec import BaseSpec, fingerprint_of
 from flowerray.commands.added import with_features
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.heads import classifier, tracking
 from flowerray.heads.checkpoint import Checkpoint
 from flowerray.heads.training_set import lists_of
@@ -97,6 +97,8 @@ def _train_into(
         return summary_of(str(out))
     added = with_features(output, corrected, settings) if corrected else None
     weights = None
+    if settings.recipe == "article" and spec.get("pool") == "embedding":
+        raise UsageError("--recipe article learns from the whole map: extract it with --pool none")
     if settings.recipe == "finetune":
         check_layers_left(BaseSpec.from_dict(spec))
         weights = pretrained.checked(BaseSpec.from_dict(spec), settings.weights, say).arrays

@@ -3,6 +3,7 @@
 classifier.json   classes, base spec, recipe, scores; written last, so a directory with it is whole
 head.keras        the head, in Keras' own format: features (n, *feature_shape) to the classes'
                   probabilities and, in one column more, the novelty (n, classes + 1)
+head.npz          the same for numpy, where the features are embeddings and the layers dense
 evidence.parquet  predictions of photographs by a head that was fitted without them
 history.csv       numbers of each epoch
 errors.png        the validation photographs it gets wrong
@@ -25,12 +26,13 @@ import pyarrow.parquet as pq
 
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
+from flowerray.heads.dense_head import DenseHead
 from flowerray.outputs.kinds import kind_in
 from flowerray.stores.folder import Folder
 
 FORMAT = 2
 FILES = (  # beside classifier.json
-    *("head.keras", "evidence.parquet", "history.csv", "errors.png"),
+    *("head.keras", "head.npz", "evidence.parquet", "history.csv", "errors.png"),
     "int8.npz",  # the quantised base, see flowerray.pipeline.precision
 )
 ADDED = "added_features"  # of photographs that only its corrections name
@@ -80,6 +82,7 @@ class Classifier:
     base_spec: BaseSpec
     feature_shape: tuple[int, ...]
     head: bytes
+    dense: DenseHead | None
     about: dict[str, Any]
 
     @property
@@ -98,6 +101,7 @@ def load(directory: str) -> Classifier:
     try:
         about = json.loads(folder.read("classifier.json"))
         head = folder.read("head.keras")
+        dense = folder.read("head.npz") if "dense_sha256" in about else b""
     except (FileNotFoundError, NotADirectoryError):
         there = kind_in(folder)
         found = (
@@ -119,13 +123,17 @@ def load(directory: str) -> Classifier:
             BaseSpec.from_dict(about["base_spec"]),
             tuple(about["feature_shape"]),
             head,
+            DenseHead.from_bytes(dense) if dense else None,
             about,
         )
-        whole = about["head_sha256"] == hashlib.sha256(head).hexdigest()
+        shas = [about["head_sha256"], about.get("dense_sha256", hashlib.sha256().hexdigest())]
+        whole = shas == [hashlib.sha256(data).hexdigest() for data in (head, dense)]
     except (KeyError, TypeError) as error:
         raise FlowerrayError(f"{directory}/classifier.json lacks or misspells {error}") from None
+    except ValueError as error:
+        raise FlowerrayError(f"{directory}/head.npz can't be read: {error}; train again") from None
     if not whole:
-        raise FlowerrayError(f"{directory}/head.keras is not the head that classifier.json names")
+        raise FlowerrayError(f"the head in {directory} is not the one that classifier.json names")
     check_layers(head, directory)
     return classifier
 

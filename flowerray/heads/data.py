@@ -29,6 +29,7 @@ class TrainingData:
     `class_weights` (classes,) float64 multiply the loss; `rest` is the Keras model of the base's
     layers after the features, for finetune alone. `groups` int64 (n + those to validate,) has the
     same number for copies of one photograph, see ``flowerray.heads.copies``; None: nobody looked.
+    `embedded`: the features are embeddings already.
     """
 
     features: np.ndarray
@@ -40,6 +41,7 @@ class TrainingData:
     class_weights: np.ndarray | None = None
     rest: Any = None
     groups: np.ndarray | None = None
+    embedded: bool = False
 
     @property
     def groups_to_train(self) -> np.ndarray:

@@ -100,6 +100,9 @@ def fit_mlp(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, seed: int
     ]
 
 
+DENSE = {"logistic": fit_logistic, "mlp": fit_mlp}  # by the recipe
+
+
 def _centre_and_spread(rows: np.ndarray) -> tuple[np.ndarray, float]:
     centre = rows.mean(axis=0)
     return centre, float(np.sqrt(np.square(rows - centre).sum(axis=1).mean())) or 1.0

@@ -16,17 +16,19 @@ def embedding(model: Any, data: TrainingData) -> Any:
     one that the recipe classifies by, or else one made of the features beside it."""
     if "embedding" in [layer.name for layer in model.layers]:
         return model.get_layer("embedding").output
-    return embedding_of(model.inputs[0], data.features)
+    return embedding_of(model.inputs[0], data.features, data.embedded)
 
 
-def embedding_of(features: Any, examples: np.ndarray) -> Any:
+def embedding_of(features: Any, examples: np.ndarray, embedded: bool = False) -> Any:
     """The features compressed, averaged over the map, brought to unit length.
 
     Softsign, x / (1 + |x|) in units of the mean activation, keeps a few strong activations from
-    speaking for the whole photograph.
+    speaking for the whole photograph. What is `embedded` already has only lost its exact length.
     """
     import keras
 
+    if embedded:
+        return keras.layers.UnitNormalization(name="embedding")(features)
     layer = keras.layers.Rescaling(1 / mean_activation(chunks(examples)))(features)
     layer = keras.layers.Activation("softsign")(layer)
     if examples.ndim == 4:
@@ -38,7 +40,7 @@ def embedding_model(data: TrainingData) -> Any:
     import keras
 
     features = keras.Input(data.features.shape[1:], name="features")
-    return keras.Model(features, embedding_of(features, data.features))
+    return keras.Model(features, embedding_of(features, data.features, data.embedded))
 
 
 def embedded(data: TrainingData, embedder: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from flowerray.heads import copies
 from flowerray.heads.data import TrainingData, rows_of
-from flowerray.heads.dense import fit_logistic, fit_mlp, predict_dense
+from flowerray.heads.dense import DENSE, predict_dense
 from flowerray.heads.embedding import embedded, embedding_model
 from flowerray.heads.models import predict
 
@@ -21,7 +21,7 @@ def out_of_fold(recipe: str, data: TrainingData, seed: int) -> tuple[np.ndarray,
     """Indices (m,) of training photographs, one for all copies of it, and their probabilities
     float32 (m, classes), each by a head fitted without its fold: of all that `folds` holds out.
     None for a recipe that takes too long."""
-    fit = {"logistic": fit_logistic, "mlp": fit_mlp}.get(recipe)
+    fit = DENSE.get(recipe)
     if fit is None:
         return None
     own, mirrored = embedded(data, embedding_model(data))

@@ -78,6 +78,7 @@ def load_training_set(
         indices[parts["valid"]],
         len(classes),
         mirrored,
+        embedded=spec.pool == "embedding",
     )
     uris = {part: labels["uri"].filter(pa.array(rows)).to_pylist() for part, rows in parts.items()}
     return TrainingSet(data, classes, uris, spec)

@@ -21,14 +21,19 @@ def kind_in(folder: Folder) -> str | None:
     return "a classifier" if "head_sha256" in about else None
 
 
+def kind_of(source: str) -> str | None:
+    """As `kind_in`, of a source that somebody named."""
+    if scheme_of(source) in WEB_SCHEMES:  # a page or a list: no job writes there
+        return None
+    return kind_in(_folder(source))
+
+
 def check_photographs(source: str) -> None:
     """
     Raises:
         FlowerrayError: `source` is the directory or prefix of what a job wrote, no photographs.
     """
-    if scheme_of(source) in WEB_SCHEMES:  # a page or a list: no job writes there
-        return
-    if kind := kind_in(_folder(source)):
+    if kind := kind_of(source):
         raise FlowerrayError(f"{source} holds {kind}, no photographs: name the photographs instead")
 
 

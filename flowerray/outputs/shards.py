@@ -37,7 +37,7 @@ def read_shard(output: Output, shard: Shard) -> pa.Table | None:
     Raises:
         FlowerrayError: it can't be read.
     """
-    with _faults_told(output, shard.name):
+    with faults_told(output, shard.name):
         try:
             file = output.folder.open(f"shards/{shard.name}")
         except FileNotFoundError:
@@ -85,12 +85,13 @@ def _tables(
 
 
 def _read(output: Output, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    with _faults_told(output, name):
+    with faults_told(output, name):
         return pq.read_table(output.folder.open(f"shards/{name}", columns), columns=columns)
 
 
 @contextmanager
-def _faults_told(output: Output, name: str) -> Iterator[None]:
+def faults_told(output: Output, name: str) -> Iterator[None]:
+    """Turn what reading the shard `name` raises into one clear line."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:

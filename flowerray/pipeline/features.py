@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flowerray.bases.prepared import PreparedBase
+from flowerray.bases.prepared import PreparedBase, as_stored
 from flowerray.outputs.schemas import error_columns, features_schema
 from flowerray.sources.photographs import Rejected
 
@@ -48,6 +48,5 @@ def _column(outcomes: list[Any], copy: int, length: int) -> pa.FixedSizeListArra
     bad = np.array([isinstance(outcome, Rejected) for outcome in outcomes], bool)
     values = np.zeros((len(outcomes), length), np.float16)
     for i in np.flatnonzero(~bad):
-        # float16 ends at 65504: an activation beyond becomes the largest, not infinity.
-        values[i] = np.clip(outcomes[i][copy].ravel(), -65504, 65504)
+        values[i] = as_stored(outcomes[i][copy]).ravel()
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), length, mask=pa.array(bad))

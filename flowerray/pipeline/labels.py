@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from flowerray.bases.engines import Engine
-from flowerray.bases.prepared import PreparedBase
+from flowerray.bases.prepared import PreparedBase, as_stored
 from flowerray.errors import FlowerrayError
 from flowerray.heads.classifier import Classifier
+from flowerray.heads.prepared import PreparedHead
 from flowerray.outputs.schemas import LABELS, error_columns
 from flowerray.sources.photographs import Rejected
 from flowerray.trust.acceptance import Acceptance
@@ -19,18 +20,20 @@ from flowerray.trust.acceptance import Acceptance
 class LabelWork:
     """Pixels to a label shard (see ``flowerray.pipeline.actor.Work``)."""
 
-    def __init__(self, trained: Classifier, top_k: int, accept: Acceptance) -> None:
+    def __init__(
+        self, trained: Classifier, head: PreparedHead, top_k: int, accept: Acceptance
+    ) -> None:
         self.classes, self.top_k, self.accept = trained.classes, top_k, accept
-        self.feature_shape = trained.feature_shape
+        self.feature_shape, self.head = trained.feature_shape, head
 
-    def open(self, base: PreparedBase, threads: int) -> Engine:
-        engine = base.open(threads)
+    def open(self, base: PreparedBase, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+        engine, head = base.open(threads), self.head.open(threads)
         if engine.feature_shape != self.feature_shape:
             raise FlowerrayError(
                 f"the classifier's head takes features of shape {self.feature_shape}, "
                 f"{base.spec.base} makes {engine.feature_shape}: train again"
             )
-        return engine
+        return lambda pixels: head(as_stored(engine(pixels)))
 
     def table(self, rows: pa.Table, outcomes: list[Any]) -> pa.Table:
         # An outcome is the classes' probabilities and the novelty.

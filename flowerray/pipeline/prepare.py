@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from flowerray.bases.engines import openvino
-from flowerray.bases.prepared import PreparedBase
+from flowerray.bases.prepared import PreparedBase, as_stored
 from flowerray.bases.spec import BaseSpec
 from flowerray.bases.weights import Weights
 from flowerray.errors import FlowerrayError
 from flowerray.heads.classifier import Classifier
+from flowerray.heads.prepared import PreparedHead
 from flowerray.outputs.manifest import Shard, rows_of
 from flowerray.outputs.record import Output, with_base_spec, with_record
 from flowerray.pipeline import conversion, tasks
@@ -40,9 +41,8 @@ def prepared(
     weights: Weights,
     limits: Limits,
     kept_in: Folder,
-    head: bytes | None = None,
 ) -> tuple[Output, PreparedBase]:
-    """The base of `spec`, with a `head` behind it if there is one, ready for actors.
+    """The base of `spec`, ready for actors.
 
     For int8 the base is the quantised one in `kept_in`, made first where `spec` names none yet:
     then the output and the spec that come back name it.
@@ -51,7 +51,7 @@ def prepared(
         FlowerrayError: the quantised base is lost or another, or no photograph can be read.
     """
     if not output.to_do() or spec.engine != "openvino":
-        return output, PreparedBase(spec, weights.arrays, head)
+        return output, PreparedBase(spec, weights.arrays)
     if spec.calibration is not None:
         base = _kept(kept_in, spec.calibration)
     elif spec.precision == "int8":
@@ -63,8 +63,17 @@ def prepared(
         output = with_base_spec(output, spec)
     else:
         base = conversion.base(spec, weights)
-    model = base if head is None else base + conversion.head(head)
-    return output, PreparedBase(spec, model, head)
+    return output, PreparedBase(spec, base)
+
+
+def prepared_head(trained: Classifier, spec: BaseSpec) -> PreparedHead:
+    """The head of a classifier, ready for actors that compute the base of `spec`."""
+    if trained.dense is not None:
+        return PreparedHead(dense=trained.dense)
+    if spec.engine == "openvino":
+        converted = conversion.head(trained.head)
+        return PreparedHead(converted=converted, precision=spec.precision)
+    return PreparedHead(keras=trained.head)
 
 
 def prepared_to_label(
@@ -73,8 +82,8 @@ def prepared_to_label(
     trained: Classifier,
     weights: Weights,
     settings: LabelSettings,
-) -> tuple[Output, PreparedBase]:
-    """As `prepared`, of a classifier's base with its head; at another precision than the
+) -> tuple[Output, PreparedBase, PreparedHead]:
+    """As `prepared`, of a classifier's base and with its head; at another precision than the
     classifier's own, with the measured agreement of the labels in the output's record."""
     beside, limits = Folder.at(settings.classifier), settings.limits
     own = asked_of(trained, replace(settings, precision=None, engine="auto"))
@@ -83,21 +92,23 @@ def prepared_to_label(
     own = settled(own, None, device)
     same = spec.precision == own.precision
     kept_in = beside if same else output.folder
-    output, base = prepared(output, spec, weights, limits, kept_in, trained.head)
+    output, base = prepared(output, spec, weights, limits, kept_in)
+    head = prepared_head(trained, spec) if output.to_do() else PreparedHead()
     if not same and output.to_do() and "agreement" not in output.run:
-        _, owns = prepared(output, own, weights, limits, beside, trained.head)
-        agreed = agreement(output, limits, owns, base)
+        _, owns = prepared(output, own, weights, limits, beside)
+        agreed = agreement(output, limits, (owns, prepared_head(trained, own)), (base, head))
         output = with_record(output, agreement=agreed)
         say(
             f"label: {spec.precision} gives the label of the classifier's {own.precision} for "
             f"{agreed['same']} of {agreed['photographs']} photographs"
         )
-    return output, base
+    return output, base, head
 
 
-def agreement(
-    output: Output, limits: Limits, one: PreparedBase, other: PreparedBase
-) -> dict[str, int]:
+Way = tuple[PreparedBase, PreparedHead]  # to compute labels
+
+
+def agreement(output: Output, limits: Limits, one: Way, other: Way) -> dict[str, int]:
     """On how many photographs of `output` two ways to compute give the same label: a sample that
     calibration didn't see, where there are enough photographs."""
     # A pile has nothing to validate with, so the first rows drawn are those calibrated on.
@@ -114,15 +125,13 @@ def _quantised(
     return openvino.convert(spec, weights, _pixels(sample, spec, limits))
 
 
-def _agreement(
-    sample: pa.Table, limits: Limits, one: PreparedBase, other: PreparedBase
-) -> tuple[int, int]:
+def _agreement(sample: pa.Table, limits: Limits, one: Way, other: Way) -> tuple[int, int]:
     """A task: how many photographs of the sample can be read, and how many get the same label."""
-    pixels = _pixels(sample, one.spec, limits)
+    pixels, cpus = _pixels(sample, one[0].spec, limits), tasks.task_cpus()
     labels = []
-    for base in (one, other):
-        engine = base.open(tasks.task_cpus())
-        batches = [engine(pixels[i : i + 16]) for i in range(0, len(pixels), 16)]
+    for base, with_head in (one, other):
+        engine, head = base.open(cpus), with_head.open(cpus)
+        batches = [head(as_stored(engine(pixels[i : i + 16]))) for i in range(0, len(pixels), 16)]
         labels.append(np.concatenate(batches)[:, :-1].argmax(axis=1))  # the last is the novelty
     return len(pixels), int((labels[0] == labels[1]).sum())
 

@@ -104,7 +104,7 @@ def fit_and_save(
         )
     _save(out, output, settings, config, loaded, fitted, history, fit_seconds)
     converts = hardware.has_openvino() and keras.backend.backend() == "tensorflow"
-    if loaded.base_spec.engine == "openvino" and converts:
+    if loaded.base_spec.engine == "openvino" and converts and not fitted.dense:
         yield fitted.head, openvino.convert_head(fitted.head)
 
 
@@ -146,6 +146,7 @@ def _save(
         for i in np.flatnonzero(predicted != truth)
     ]
     mistakes.sort(key=lambda mistake: -mistake["confidence"])
+    dense = fitted.dense.to_bytes() if fitted.dense else b""
     about = {
         "format": classifier.FORMAT,
         "classes": loaded.classes,
@@ -167,9 +168,12 @@ def _save(
         "features_fingerprint": output.manifest.fingerprint,
         "config_fingerprint": fingerprint_of(config),
         "head_sha256": hashlib.sha256(fitted.head).hexdigest(),
+        **({"dense_sha256": hashlib.sha256(dense).hexdigest()} if dense else {}),
         "flowerray_version": __version__,
     }
     out.write("head.keras", fitted.head)
+    if dense:
+        out.write("head.npz", dense)
     with out.create("evidence.parquet") as stream:
         pq.write_table(evidence_table(loaded, fitted), stream, compression="zstd")
     if loaded.base_spec.calibration is not None:

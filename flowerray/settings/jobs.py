@@ -17,6 +17,7 @@ from flowerray.settings.options import MOST_SEED, option
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 PREPARATIONS = ("vgg", "tf", "torch", "none", "efficientnet", "article")
+POOLS = ("embedding", "avg", "none")
 RECIPES = ("mlp", "logistic", "article", "finetune")
 
 
@@ -39,7 +40,11 @@ class ExtractSettings(InferenceSettings, ColumnSettings):
         choices=PREPARATIONS,
     )
     pool: str | None = option(
-        "avg averages the features over the map: a 49th of the bytes", None, choices=("avg",)
+        "what is kept of the base's features: embedding (1 KB a photograph for vgg16), avg (their "
+        "mean over the map), or none (the map whole, for the recipes article and finetune) "
+        "[embedding; none with --layer]",
+        None,
+        choices=POOLS,
     )
     augment: str | None = option(
         "mirror computes the features of each photograph's mirror image too, to train on",
@@ -137,8 +142,9 @@ class LabelSettings(InferenceSettings, UriColumnSettings):
     images: str = option(
         "directory (searched to any depth), a glob, a .txt list, "
         "or a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://, "
-        "https://",
+        "https://; or the --out of extract or --keep-features, to label from stored features",
         positional=True,
+        metavar="IMAGES|FEATURES",
         path=True,
     )
     classifier: str = option("directory that `flowerray train` wrote", path=True)
@@ -156,6 +162,13 @@ class LabelSettings(InferenceSettings, UriColumnSettings):
         minimum=0.0,
         maximum=1.0,
         metavar="C",
+    )
+    keep_features: str | None = option(
+        "compute the features into this directory, and label from there: to label again, by "
+        "another classifier of the same base, takes seconds",
+        None,
+        metavar="DIR",
+        path=True,
     )
     format: str = option(
         "also write all labels as one csv or jsonl file", "parquet", choices=LABEL_FORMATS

@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from flowerray.heads import classifier, copies
 from flowerray.heads.data import TrainingData
+from flowerray.heads.dense import DENSE
+from flowerray.heads.dense_head import DenseHead
 from flowerray.heads.folds import out_of_fold, with_copies
 from flowerray.heads.models import predict, set_temperature, without_optimizer
 from flowerray.heads.training_set import TrainingSet
@@ -19,12 +21,14 @@ from flowerray.trust import calibration, novelty
 
 @dataclass(frozen=True)
 class Fitted:
-    """The head as it is saved, and what heads fitted without them say of photographs: `out_of_fold`
-    of those training photographs that are `judged` (indices), and `valid` of all to validate, of
-    which those `unseen` (indices) are no copies, neither of training photographs nor of each other.
+    """The head as it is saved, for numpy too where it is `dense`, and what heads fitted without
+    them say of photographs: `out_of_fold` of those training photographs that are `judged`
+    (indices), and `valid` of all to validate, of which those `unseen` (indices) are no copies,
+    neither of training photographs nor of each other.
     """
 
     head: bytes
+    dense: DenseHead | None
     calibration: dict[str, Any]
     judged: np.ndarray
     out_of_fold: np.ndarray
@@ -64,8 +68,12 @@ class Fitted:
         final = predict(model, data.valid_features)
         valid, valid_novelty = final[:, :-1], final[:, -1]
         head = classifier.head_bytes(model)
+        dense = None
+        if data.embedded and settings.recipe in DENSE:
+            dense = DenseHead.of(model, found.centres, found.threshold)
         training_novelty = found.of_training[judged]
-        return cls(*(head, about, judged, held_out, valid, unseen, training_novelty, valid_novelty))
+        sets = (judged, held_out, valid, unseen, training_novelty, valid_novelty)
+        return cls(head, dense, about, *sets)
 
 
 def _copies_left_out(data: TrainingData) -> dict[str, int]:

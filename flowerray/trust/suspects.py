@@ -92,13 +92,16 @@ def out_of_fold(embedded: np.ndarray, labels: np.ndarray, groups: np.ndarray) ->
 
 
 def embed(output: Output) -> np.ndarray:
-    """Features float32 (photographs, channels) as the logistic recipe prepares them: softsign in
-    units of the mean activation, averaged over the map, of unit length; zeros where rejected."""
-    scale = mean_activation(activations for activations, _ in _features(output))
+    """The embeddings of an output of features, float32 (photographs, channels): what was extracted
+    as such, or softsign in units of the mean activation, averaged over the map; of unit length,
+    zeros where rejected."""
+    embedded = output.run["config"]["base_spec"].get("pool") == "embedding"
+    scale = 1.0 if embedded else mean_activation(one for one, _ in _features(output))
     parts = []
     for activations, there in _features(output):
-        activations /= scale
-        activations /= 1 + np.abs(activations)
+        if not embedded:
+            activations /= scale
+            activations /= 1 + np.abs(activations)
         pooled = activations.mean(axis=tuple(range(1, activations.ndim - 1)))
         length = np.linalg.norm(pooled, axis=1, keepdims=True)
         part = np.zeros((len(there), pooled.shape[1]), np.float32)

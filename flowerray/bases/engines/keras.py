@@ -18,22 +18,30 @@ EFFICIENTNET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class KerasEngine:
-    """A Keras base, its preparation and perhaps a head in one graph, from uint8 pixels on."""
+    """A Keras base and its preparation in one graph, from uint8 pixels on."""
 
-    def __init__(
-        self, spec: BaseSpec, weights: list[np.ndarray], threads: int, head: bytes | None
-    ) -> None:
+    def __init__(self, spec: BaseSpec, weights: list[np.ndarray], threads: int) -> None:
         keras = import_keras(threads)
         model = build(spec, weights)
         self.feature_shape = tuple(model.output_shape[1:])
-        if head is not None:
-            model = keras.Model(model.input, open_head(head)(model.output))
         # On a CPU Keras may pick XLA by itself, which is slower than oneDNN for convolutions.
         model.compile(jit_compile="auto" if on_accelerator(keras) else False)
         self._model = model
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         return np.asarray(self._model.predict_on_batch(pixels), np.float32)
+
+
+class KerasHead:
+    """A ``head.keras``: features float16 (n, *feature_shape) to what the head makes of them."""
+
+    def __init__(self, head: bytes, threads: int) -> None:
+        keras = import_keras(threads)
+        self._model = open_head(head)
+        self._model.compile(jit_compile="auto" if on_accelerator(keras) else False)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return np.asarray(self._model.predict_on_batch(features.astype(np.float32)), np.float32)
 
 
 def build(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
@@ -58,13 +66,38 @@ def build(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
         scale, offset = list(preparation.scale), list(preparation.offset)
         prepared = keras.layers.Rescaling(scale, offset, dtype="float32")(channels)
         features = keras.layers.Activation("linear", dtype="float32")(base(prepared))
+        if spec.pool == "embedding":
+            features = embedding(features)
         if spec.pool == "avg":
             if len(features.shape) != 4:
-                raise UsageError(f"features of {spec.base} are no map to average: leave --pool out")
+                raise UsageError(
+                    f"features of {spec.base} are no map: --pool avg can't average them"
+                )
             features = keras.layers.GlobalAveragePooling2D(dtype="float32")(features)
         return keras.Model(pixels, features, name=spec.base)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def embedding(features: Any) -> Any:
+    """Features float32 (n, *shape, channels) as one vector (n, channels) of unit length.
+
+    Softsign, x / (1 + |x|), in units of the photograph's own mean activation (zeros aside: VGG16's
+    are nine tenths zeros), keeps a few strong activations from speaking for the whole photograph;
+    then the mean over the map. Nothing in it is learned, so it is the same for every set of
+    photographs. On VGG16's features of 1,650 photographs of three flowers heads err on it as often
+    as on one whose unit is the mean of all photographs: 156 in both, cross-validated.
+    """
+    import keras
+
+    ops, inner = keras.ops, tuple(range(1, len(features.shape)))
+    size = ops.abs(features)
+    active = ops.sum(ops.cast(size > 0, "float32"), axis=inner, keepdims=True)
+    unit = ops.sum(size, axis=inner, keepdims=True) / ops.maximum(active, 1.0)
+    softened = features / (size + ops.maximum(unit, 1e-12))
+    if len(inner) > 1:
+        softened = ops.mean(softened, axis=inner[:-1])
+    return keras.layers.UnitNormalization(dtype="float32")(softened)
 
 
 def layers_after(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
@@ -99,7 +132,7 @@ def check_layers_left(spec: BaseSpec) -> None:
     if spec.layer is None or spec.pool is not None:
         raise UsageError(
             "--recipe finetune learns the layers after the features: extract them with --layer "
-            "(for vgg16 block4_pool) and without --pool"
+            "(for vgg16 block4_pool) and --pool none"
         )
 
 

@@ -22,25 +22,15 @@ HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8: of what s
 
 
 class OpenVinoEngine:
-    """A converted base, perhaps with a converted head behind it, ready on this machine's CPU."""
+    """A converted base, ready on this machine's CPU."""
 
     def __init__(self, spec: BaseSpec, model: list[np.ndarray], threads: int) -> None:
-        openvino = _import_openvino()
-        core = openvino.Core()
-        read = _from_arrays(core, model[:2])
+        core = _import_openvino().Core()
+        read = _from_arrays(core, model)
         shape = read.get_rt_info(["flowerray", "feature_shape"]).astype(str)
         self.feature_shape: tuple[int, ...] = tuple(int(side) for side in shape.split(","))
-        if len(model) > 2:
-            read = _joined(read, _from_arrays(core, model[2:]))
-        options = {
-            "INFERENCE_PRECISION_HINT": HINTS[spec.precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            # Each actor would pin itself to the first CPUs, beside all the others.
-            "ENABLE_CPU_PINNING": False,
-        }
-        self._compiled = core.compile_model(read, "CPU", options)
-        self._round_features = spec.precision == "bfloat16" and len(model) == 2
+        self._compiled = _compiled(core, read, spec.precision, threads)
+        self._round_features = spec.precision == "bfloat16" and spec.pool != "embedding"
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         result = np.array(self._compiled(pixels)[0], np.float32)  # a copy: OpenVINO reuses its own
@@ -50,6 +40,28 @@ class OpenVinoEngine:
             bits += np.uint32(0x8000)
             bits &= np.uint32(0xFFFF0000)
         return result
+
+
+class OpenVinoHead:
+    """A converted head: features float16 (n, *feature_shape) to what the head makes of them."""
+
+    def __init__(self, head: list[np.ndarray], precision: str, threads: int) -> None:
+        core = _import_openvino().Core()
+        self._compiled = _compiled(core, _from_arrays(core, head), precision, threads)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return np.array(self._compiled(features.astype(np.float32))[0], np.float32)
+
+
+def _compiled(core: Any, model: Any, precision: str, threads: int) -> Any:
+    options = {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        # Each actor would pin itself to the first CPUs, beside all the others.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return core.compile_model(model, "CPU", options)
 
 
 def convert(
@@ -82,16 +94,6 @@ def convert_head(head: bytes) -> list[np.ndarray]:
     openvino = _import_openvino()
     import_keras(1)
     return _to_arrays(openvino.convert_model(open_head(head)))
-
-
-def _joined(base: Any, head: Any) -> Any:
-    """One graph, from uint8 pixels to probabilities."""
-    import openvino
-
-    (features,) = head.get_parameters()
-    (result,) = base.get_results()
-    features.output(0).replace(result.input_value(0))
-    return openvino.Model(head.get_results(), base.get_parameters(), "classifier")
 
 
 def _import_openvino() -> Any:
