@@ -17,6 +17,7 @@ if (
     sys.path.pop(0)
 
 from flowerray.api import (
+    accept,
     baseline,
     check,
     evaluate,
@@ -35,6 +36,7 @@ __all__ = [
     "FlowerrayError",
     "UsageError",
     "__version__",
+    "accept",
     "baseline",
     "check",
     "evaluate",

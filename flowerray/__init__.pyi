@@ -3,6 +3,7 @@
 from os import PathLike
 from typing import Any, Literal
 
+from flowerray.accept import AcceptSummary
 from flowerray.baseline import BaselineSummary
 from flowerray.check import CheckSummary
 from flowerray.export import ExportSummary
@@ -25,7 +26,7 @@ def extract(
     base: str = 'vgg16',
     layer: str | None = None,
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
-    pool: Literal['avg'] | None = None,
+    pool: Literal['embedding', 'avg', 'none'] | None = None,
     augment: Literal['mirror'] | None = None,
     precision: Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'] = 'auto',
     valid_fraction: float = 0.1,
@@ -67,8 +68,10 @@ def extract(
         preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None,
             default None): how pixels are prepared: vgg, tf, torch, none, efficientnet or
             article [the base's own]
-        pool (Literal['avg'] | None, default None): avg averages the features over the map: a
-            49th of the bytes
+        pool (Literal['embedding', 'avg', 'none'] | None, default None): what is kept of the
+            base's features: embedding (1 KB a photograph for vgg16), avg (their mean over the
+            map), or none (the map whole, for the recipes article and finetune) [embedding; none
+            with --layer]
         augment (Literal['mirror'] | None, default None): mirror computes the features of each
             photograph's mirror image too, to train on
         precision (Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'], default 'auto'):
@@ -199,8 +202,7 @@ def label(
     *,
     classifier: str | PathLike[str],
     out: str | PathLike[str],
-    min_precision: float | None = None,
-    min_confidence: float | None = None,
+    keep_features: str | PathLike[str] | None = None,
     format: Literal['parquet', 'csv', 'jsonl'] = 'parquet',
     gallery: str | PathLike[str] | None = None,
     top_k: int = 3,
@@ -212,6 +214,10 @@ def label(
     weights: str | PathLike[str] = 'imagenet',
     engine: Literal['auto', 'keras', 'openvino'] = 'auto',
     shard_size: int | None = None,
+    min_precision: float | None = None,
+    min_confidence: float | None = None,
+    thresholds: str | PathLike[str] | None = None,
+    corrections: str | PathLike[str] | None = None,
     uri_column: str | None = None,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
@@ -232,14 +238,12 @@ def label(
     Args:
         images (str | PathLike[str]): directory (searched to any depth), a glob, a .txt list, or
             a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://,
-            https://
+            https://; or the --out of extract or --keep-features, to label from stored features
         classifier (str | PathLike[str]): directory that `flowerray train` wrote
         out (str | PathLike[str]): directory for the shards
-        min_precision (float | None, default None): accept a class' labels down to the
-            confidence at which so large a share of them is right, by the bound that the
-            classifier's evidence allows; the rest goes to OUT/review.parquet
-        min_confidence (float | None, default None): accept labels of this confidence, the rest
-            goes to OUT/review.parquet
+        keep_features (str | PathLike[str] | None, default None): compute the features into this
+            directory, and label from there: to label again, by another classifier of the same
+            base, takes seconds
         format (Literal['parquet', 'csv', 'jsonl'], default 'parquet'): also write all labels as
             one csv or jsonl file
         gallery (str | PathLike[str] | None, default None): draw photographs with label and
@@ -259,6 +263,16 @@ def label(
             openvino on CPUs [openvino where it is installed]
         shard_size (int | None, default None): photographs in one shard, the unit of work and of
             retry [32 to 512, by their number]
+        min_precision (float | None, default None): accept a class' labels down to the
+            confidence at which so large a share of them is right, by the bound that the
+            classifier's evidence allows; the rest goes to review.parquet
+        min_confidence (float | None, default None): accept labels of this confidence, the rest
+            goes to review.parquet
+        thresholds (str | PathLike[str] | None, default None): accept by this JSON file, a
+            confidence a class; what it lacks goes to review.parquet
+        corrections (str | PathLike[str] | None, default None): tables, with commas between, of
+            what people said: uri, label, and perhaps who, when, round; their labels stand, and
+            never come to review again
         uri_column (str | None, default None): the table's column of photographs [uri, or the
             likeliest, which is said]
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
@@ -287,6 +301,51 @@ def label(
 
     Returns:
         LabelSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def accept(
+    labels: str | PathLike[str],
+    *,
+    min_precision: float | None = None,
+    min_confidence: float | None = None,
+    thresholds: str | PathLike[str] | None = None,
+    corrections: str | PathLike[str] | None = None,
+    label_column: str | None = None,
+    uri_column: str | None = None,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
+) -> AcceptSummary:
+    """Decide again which labels are accepted, and what people said of them.
+
+    Args:
+        labels (str | PathLike[str]): directory that `flowerray label` wrote
+        min_precision (float | None, default None): accept a class' labels down to the
+            confidence at which so large a share of them is right, by the bound that the
+            classifier's evidence allows; the rest goes to review.parquet
+        min_confidence (float | None, default None): accept labels of this confidence, the rest
+            goes to review.parquet
+        thresholds (str | PathLike[str] | None, default None): accept by this JSON file, a
+            confidence a class; what it lacks goes to review.parquet
+        corrections (str | PathLike[str] | None, default None): tables, with commas between, of
+            what people said: uri, label, and perhaps who, when, round; their labels stand, and
+            never come to review again
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
+
+    Returns:
+        AcceptSummary
 
     Raises:
         UsageError: an option is of another type, out of range, or contradicts another.

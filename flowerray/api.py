@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowerray import settings as all_settings
 from flowerray.settings import (
+    AcceptSettings,
     BaselineSettings,
     CheckSettings,
     EvaluateSettings,
@@ -35,6 +36,7 @@ from flowerray.settings import (
 )
 
 if TYPE_CHECKING:
+    from flowerray.commands.accept import AcceptSummary
     from flowerray.commands.baseline import BaselineSummary
     from flowerray.commands.check import CheckSummary
     from flowerray.commands.export import ExportSummary
@@ -148,6 +150,14 @@ def label(settings: LabelSettings) -> LabelSummary:
 
 
 @_call
+def accept(settings: AcceptSettings) -> AcceptSummary:
+    """Decide again which labels are accepted, and what people said of them."""
+    from flowerray.commands.accept import accept
+
+    return accept(settings)
+
+
+@_call
 def run(settings: RunSettings) -> RunSummary:
     """Extract, train and label in one go."""
     from flowerray.commands.run import run
@@ -206,7 +216,7 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
 CALLS = {
     call.__name__: call
     for call in (
-        *(extract, train, label, run, evaluate, verify),
+        *(extract, train, label, accept, run, evaluate, verify),
         *(check, report, export, baseline),
     )
 }

@@ -18,6 +18,7 @@ from flowerray.errors import FlowerrayError
 from flowerray.progress import say
 from flowerray.settings import (
     HEADINGS,
+    AcceptSettings,
     BaselineSettings,
     CheckSettings,
     ClusterSettings,
@@ -121,6 +122,16 @@ JOBS: dict[str, Command] = {
             "flowerray label pile --classifier classifier --out labels",
             "flowerray label 'pile/**/*.jpg' --classifier classifier --out labels --format csv",
             "flowerray label pile.parquet --classifier classifier --out labels --address auto",
+        ),
+    ),
+    "accept": Command(
+        "decide again which labels are accepted, and what people said",
+        AcceptSettings,
+        api.accept,
+        shown.accept,
+        (
+            "flowerray accept labels --min-precision 0.97",
+            "flowerray accept labels --corrections corrections.csv",
         ),
     ),
     "run": Command(

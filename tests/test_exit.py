@@ -63,7 +63,7 @@ def codes(late, work):
 
 
 def test_a_process_that_read_a_truth_ends_well(late, files):
-    work = f"from flowerray.sources import answers\nanswers.read('{files}/truth.csv', 'file')"
+    work = f"from flowerray.sources import answers\nanswers.truths('{files}/truth.csv')"
     assert codes(late, work) == [0] * TIMES
 
 

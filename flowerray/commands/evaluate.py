@@ -68,7 +68,7 @@ def _own_folder(uri: str) -> str | None:
 
 
 def _said_by(path: str, columns: Columns) -> Callable[[str], str | None]:
-    truth = answers.read(path, "file", columns)
+    truth = answers.truths(path, columns)
     depths = sorted({file.count("/") for file in truth}, reverse=True)  # the most of a path counts
 
     def truth_of(uri: str) -> str | None:

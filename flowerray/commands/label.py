@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,15 +12,14 @@ import pyarrow.compute as pc
 
 from flowerray.bases import weights as pretrained
 from flowerray.bases.spec import BaseSpec
+from flowerray.commands.accept import classes_of, closed, decided, decision_asked, finished
 from flowerray.commands.extract import Like, extract_listed
 from flowerray.errors import UsageError
 from flowerray.heads import classifier
 from flowerray.heads.classifier import Classifier
 from flowerray.outputs import kinds, shards
-from flowerray.outputs.derived import REVIEW, TABLE_WRITERS, check_derived, delete_derived
+from flowerray.outputs.derived import acceptance_of, check_derived, delete_derived
 from flowerray.outputs.record import Output, recorded_spec, with_record, writing
-from flowerray.outputs.review import review_queue
-from flowerray.outputs.schemas import LABELS
 from flowerray.outputs.setup import open_output
 from flowerray.outputs.stored import StoredFeatures, stored_features
 from flowerray.pipeline import connection, from_features, inference
@@ -36,9 +33,9 @@ from flowerray.sources.labelled import check_apart
 from flowerray.sources.listing import photographs_to_label
 from flowerray.sources.photographs import Limits
 from flowerray.stores.folder import Folder, whole_file
-from flowerray.trust.acceptance import Acceptance
 
 GALLERY_PHOTOGRAPHS = 25
+CAPTIONED = ("uri", "label", "confidence")
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,6 @@ def _label_into(
         check_derived(folder, settings.format)
     recorded = recorded_spec(folder, settings, "labels")
     top_k = min(settings.top_k, len(trained.classes))
-    accept = Acceptance.of(trained.classes, settings)
     with nullcontext() if stored else connection.reached(settings.address):
         if stored is not None:
             spec = _spec_of_stored(stored, trained, settings)
@@ -130,7 +126,7 @@ def _label_into(
             "classes": trained.classes,
             "base_spec": dataclasses.asdict(spec),
             "top_k": top_k,
-            **dataclasses.asdict(accept),
+            **({"none_class": trained.none_class} if trained.none_class else {}),
         }
         if stored is not None:
             found, sized = (
@@ -138,7 +134,7 @@ def _label_into(
                 dataclasses.replace(settings, shard_size=stored.shard_size),
             )
             output = open_output(folder, sized, "labels", config, found)
-            work = LabelWork(trained, prepared_head(trained, spec), top_k, accept)
+            work = LabelWork(trained, prepared_head(trained, spec), top_k)
             if output.to_do():
                 delete_derived(folder, output.run)  # or a kill before the new would leave it
             timing, _ = from_features.run(output, stored, work)
@@ -149,7 +145,7 @@ def _label_into(
             to_do = bool(output.to_do())
             with connection.connection(settings.address) if to_do else nullcontext():
                 output, base, head = prepared_to_label(output, spec, trained, weights, settings)
-                work = LabelWork(trained, head, top_k, accept)
+                work = LabelWork(trained, head, top_k)
                 if to_do:
                     delete_derived(folder, output.run)
                 timing, _ = inference.run(output, work, base, settings, "label")
@@ -157,14 +153,28 @@ def _label_into(
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
         output = with_record(output, timing=last)
-    counts = _finished(output, trained.classes, top_k, accept, settings)
+    if spec.precision == trained.base_spec.precision:  # which it speaks of
+        evidence = Folder.at(settings.classifier).read("evidence.parquet")
+        if not folder.exists("evidence.parquet"):
+            folder.write("evidence.parquet", evidence)
+    decision, formats = decision_asked(output, settings, settings.columns), list[str]()
+    if decision is not None:
+        output, formats = decided(output, decision)
+    if settings.format != "parquet":
+        formats = [*{*formats, settings.format}]
+    entries: list[tuple[str, str]] = []
+    captions = partial(_add_captions, entries) if settings.gallery else None
+    counts = finished(output, formats, captions, CAPTIONED)
+    if settings.gallery:
+        _draw_gallery(output, entries, settings.gallery, settings.limits)
+    output = closed(output)
     rejected = dict(counts.rejected.most_common())
     shards.check_some_used(output.manifest.rows, rejected, shards.RETRY)
     return LabelSummary(
         str(output.folder),
         output.manifest.rows,
-        {name: counts.labels[name] for name in trained.classes},
-        counts.accepted if accept.thresholds is not None else None,
+        {name: counts.labels[name] for name in classes_of(output)},
+        None if acceptance_of(output.run)["thresholds"] is None else counts.accepted.total(),
         counts.novel,
         rejected,
         spec.precision,
@@ -189,64 +199,6 @@ def _spec_of_stored(
             f"({differences}): label the photographs, with --keep-features to keep what fits"
         )
     return spec
-
-
-def _finished(
-    output: Output, classes: list[str], top_k: int, accept: Acceptance, settings: LabelSettings
-) -> _Counts:
-    """Write what is made of all shards, the review queue, a table and a gallery, and count them:
-    each shard is read once."""
-    counts = _Counts()
-    takers: list[Callable[[pa.Table], None]] = [counts.add]
-    columns = ["label", "error", "novelty", "accepted"]
-    entries: list[tuple[str, str]] = []
-    with ExitStack() as stack:
-        queue = None
-        if accept.thresholds is not None and not output.folder.exists(REVIEW):
-            queue = stack.enter_context(review_queue(classes, top_k))
-            takers.append(queue.add)
-            columns += ["image_id", "uri", "confidence", "top_k"]
-        if settings.gallery:
-            takers.append(partial(_add_captions, entries))
-            columns += ["uri", "confidence"]
-        whole = settings.format != "parquet"
-        read = None if whole else [name for name in LABELS.names if name in columns]
-        tables = _handed_to(takers, shards.iter_shards(output, read))
-        if whole:
-            with output.folder.create(f"labels.{settings.format}") as file:
-                TABLE_WRITERS[settings.format](tables, file)
-        else:
-            for _ in tables:
-                pass
-        if queue is not None:
-            queue.write(output.folder)
-    if settings.gallery:
-        _draw_gallery(output, entries, settings.gallery, settings.limits)
-    return counts
-
-
-def _handed_to(
-    takers: Iterable[Callable[[pa.Table], None]], tables: Iterable[pa.Table]
-) -> Iterator[pa.Table]:
-    for table in tables:
-        for take in takers:
-            take(table)
-        yield table
-
-
-class _Counts:
-    """Photographs of each label, rejected for each reason, accepted, more novel than 1."""
-
-    def __init__(self) -> None:
-        self.labels: Counter[str] = Counter()
-        self.rejected: Counter[str] = Counter()
-        self.accepted = self.novel = 0
-
-    def add(self, table: pa.Table) -> None:
-        self.labels.update(shards.counted(table["label"]))
-        self.rejected.update(shards.counted(table["error"]))
-        self.accepted += pc.sum(table["accepted"]).as_py() or 0
-        self.novel += pc.sum(pc.greater(table["novelty"], 1)).as_py() or 0
 
 
 def _add_captions(entries: list[tuple[str, str]], table: pa.Table) -> None:

@@ -52,7 +52,7 @@ def run(settings: RunSettings) -> RunSummary:
     # What the last steps take is looked at before the first.
     next(photographs_to_label(settings.pile))
     if settings.truth not in (None, "folders"):
-        answers.read(settings.truth, "file")
+        answers.truths(settings.truth)
     with connection.connection(settings.address):
         extracted = extract(
             ExtractSettings(

@@ -43,6 +43,22 @@ def label(done: Any) -> str:
     return "\n".join(lines)
 
 
+def accept(done: Any) -> str:
+    labels = ", ".join(f"{count:,} {name}" for name, count in done.labels.items())
+    lines = [
+        f"{done.photographs:,} photographs: {labels}; none of the classes: {done.unlabelled:,}; "
+        f"rejected: {rejects(done.rejected)}",
+        f"decided by people: {done.human:,}",
+    ]
+    if done.accepted is not None:
+        accepted, labelled = sum(done.accepted.values()), sum(done.labels.values())
+        each = ", ".join(f"{count:,} {name}" for name, count in done.accepted.items())
+        share = accepted / labelled if labelled else 0
+        lines.append(f"accepted: {accepted:,} of {labelled:,} ({share:.0%}): {each}")
+        lines.append(f"review: {done.out}/review.parquet")
+    return "\n".join([*lines, f"labels: {done.out}"])
+
+
 def run(done: Any) -> str:
     label = done.label
     rate = f", {label.computed / label.seconds:.1f} a second" if label.computed else ""

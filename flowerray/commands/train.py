@@ -61,7 +61,8 @@ def train(settings: TrainSettings) -> TrainSummary:
     chosen = ("recipe", "epochs", "patience", "class_weights", "seed")
     output.check_whole()
     if settings.corrections:
-        read = answers.read(settings.corrections, columns=settings.columns)
+        said = answers.read(settings.corrections, settings.columns)
+        read = dict(zip(*lists_of(said, "uri", "label"), strict=True))
         corrected = corrections.matched(output, read, settings) if read else {}
     rejected = _surveyed(output, corrected)
     config = {

@@ -86,6 +86,12 @@ class Classifier:
     about: dict[str, Any]
 
     @property
+    def none_class(self) -> str | None:
+        """The class that stands for none of the others, if the classifier learned one: it is never
+        given as a label."""
+        return self.about.get("none_class")
+
+    @property
     def id(self) -> str:
         """Sixteen hexadecimal digits of the head's SHA-256 and the base spec's fingerprint."""
         return hashlib.sha256(self.head + self.base_spec.fingerprint.encode()).hexdigest()[:16]
@@ -133,7 +139,7 @@ def load(directory: str) -> Classifier:
     except ValueError as error:
         raise FlowerrayError(f"{directory}/head.npz can't be read: {error}; train again") from None
     if not whole:
-        raise FlowerrayError(f"the head in {directory} is not the one that classifier.json names")
+        raise FlowerrayError(f"{directory} has a head that is not the head that its record names")
     check_layers(head, directory)
     return classifier
 

@@ -11,19 +11,27 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from flowerray.errors import FlowerrayError
-from flowerray.outputs.schemas import LABELS
+from flowerray.outputs.schemas import FOR_PEOPLE
 from flowerray.stores.folder import Folder, unreadable
 
 REVIEW = "review.parquet"
+ACCEPTANCE = ("min_precision", "min_confidence", "thresholds")
 LABEL_FILES = {"csv": b"image_id,", "jsonl": b'{"image_id"'}  # of a file of all labels
+
+
+def acceptance_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """How the labels of an output were accepted last, as ``flowerray.trust.acceptance``; outputs of
+    before there was such a step have it in their configuration."""
+    recorded = run.get("acceptance", run["config"])
+    return {name: recorded.get(name) for name in ACCEPTANCE}
 
 
 def delete_derived(folder: Folder, run: Mapping[str, Any]) -> None:
     """Remove what was made of all labels of an output, since these are to change."""
-    if run["config"].get("thresholds") is not None:
+    if acceptance_of(run)["thresholds"] is not None:
         folder.remove(REVIEW)
     for ending in LABEL_FILES:
-        if _is_of_ours(folder, ending):
+        if is_of_ours(folder, ending):
             folder.remove(f"labels.{ending}")
 
 
@@ -32,13 +40,13 @@ def check_derived(folder: Folder, ending: str) -> None:
     Raises:
         FlowerrayError: a file of the user's own is where that of all labels is to be.
     """
-    if _is_of_ours(folder, ending) is False:
+    if is_of_ours(folder, ending) is False:
         raise FlowerrayError(
             f"{folder.file(f'labels.{ending}')} is there and none of flowerray's: move it away"
         )
 
 
-def _is_of_ours(folder: Folder, ending: str) -> bool | None:
+def is_of_ours(folder: Folder, ending: str) -> bool | None:
     """Whether the file of all labels was written here, by how it begins; None: there is none."""
     try:
         with folder.open(f"labels.{ending}") as stream:
@@ -50,8 +58,8 @@ def _is_of_ours(folder: Folder, ending: str) -> bool | None:
 
 
 def write_csv(tables: Iterable[pa.Table], stream: BinaryIO) -> int:
-    """All columns of label shards as CSV with a header, top_k as JSON; returns the rows."""
-    names, count = LABELS.names, 0
+    """Label shards FOR_PEOPLE as CSV with a header, top_k as JSON; returns the rows."""
+    names, count = FOR_PEOPLE, 0
     text = io.TextIOWrapper(stream, "utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
@@ -64,10 +72,11 @@ def write_csv(tables: Iterable[pa.Table], stream: BinaryIO) -> int:
 
 
 def write_jsonl(tables: Iterable[pa.Table], stream: BinaryIO) -> int:
-    """All columns of label shards, a JSON object a line; returns the rows."""
+    """Label shards FOR_PEOPLE, a JSON object a line; returns the rows."""
     count = 0
     for row in row_dicts(tables):
-        stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        shown = {name: row[name] for name in FOR_PEOPLE if name in row}
+        stream.write(json.dumps(shown, ensure_ascii=False).encode() + b"\n")
         count += 1
     return count
 

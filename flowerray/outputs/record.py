@@ -102,8 +102,9 @@ def with_record(output: Output, **entries: Any) -> Output:
     return replace(output, run=run)
 
 
-def read_output(directory: str, kind: str) -> Output:
-    """The output of an earlier job of `kind`.
+def read_output(directory: str, kind: str, deciding: bool = False) -> Output:
+    """The output of an earlier job of `kind`; with `deciding`, labels that a cut-short accept has
+    left between two decisions, too.
 
     Raises:
         FlowerrayError: `directory` holds none.
@@ -114,6 +115,11 @@ def read_output(directory: str, kind: str) -> Output:
         there = kind_in(folder)
         found = f"{directory} holds {there}, no {kind}" if there else f"no {kind} in {directory}"
         raise FlowerrayError(f"{found}: give the --out of `{MADE_BY[kind]}`")
+    if "deciding" in run and not deciding:
+        raise FlowerrayError(
+            f"an accept of {folder} has not ended: wait for it, or run `flowerray accept` again to "
+            "finish it"
+        )
     return _read_whole(folder, run)
 
 

@@ -20,9 +20,17 @@ LABELS: pa.Schema = pa.schema(
         ("top_k", pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float32())]))),
         ("novelty", pa.float32()),
         ("accepted", pa.bool_()),
+        ("source", pa.string()),  # classifier or human, of the label or of why there is none
+        ("unlabelled", pa.string()),  # why a photograph that could be read has no label
+        # The MOST_PROBABILITIES largest, as numbers of run.json's classes; and the rest's sum.
+        ("probabilities", pa.list_(pa.struct([("class", pa.int32()), ("p", pa.float16())]))),
+        ("rest", pa.float16()),
         *ERROR,
     ]
 )
+FOR_PEOPLE = [name for name in LABELS.names if name not in ("probabilities", "rest")]
+MOST_PROBABILITIES = 32
+NONE = "none of the classes"  # a reason to be unlabelled
 
 
 def features_schema(feature_length: int, mirrored: bool = False) -> pa.Schema:

@@ -20,7 +20,7 @@ from flowerray import stores
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.outputs import comparison
-from flowerray.outputs.derived import delete_derived
+from flowerray.outputs.derived import ACCEPTANCE, delete_derived
 from flowerray.outputs.lease import SCRATCH
 from flowerray.outputs.manifest import Listing, Manifest, Shard, rows_of, write_listing
 from flowerray.outputs.record import Output, our_names, record_to_go_on_with, with_record
@@ -94,7 +94,7 @@ def open_output(
         "kind": kind,
         "flowerray_version": __version__,  # which every shard of the output names
         **(before or {}),
-        "config": dict(config),
+        "config": before["config"] if before else dict(config),
         "manifest": manifest.as_dict(),
     }
     if run != before:
@@ -210,7 +210,7 @@ def _to_retry(output: Output, photographs: Iterable[pa.RecordBatch]) -> Output:
 
 
 def _check_config(folder: Folder, before: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    recorded = {**before["config"]}
+    recorded = {k: v for k, v in before["config"].items() if k not in ACCEPTANCE}
     if "base_spec" in recorded:  # of an earlier version, it may lack a field
         recorded["base_spec"] = asdict(BaseSpec.from_dict(recorded["base_spec"]))
     if recorded != dict(config):

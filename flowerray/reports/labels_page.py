@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.outputs import shards
+from flowerray.outputs.derived import acceptance_of
 from flowerray.outputs.record import Output, read_output
 from flowerray.progress import Progress
 from flowerray.reports import charts
@@ -66,7 +67,7 @@ def render(directory: str, most_thumbnails: int) -> Page:
         missing=len(output.missing()),
         tally=tally,
         histogram=_histogram(tally),
-        classes=_classes(tally, config.get("thresholds")),
+        classes=_classes(tally, acceptance_of(output.run)["thresholds"]),
         novel=novel,
         sheets=sheets,
         shown_in_sheets=sum(len(sheet["rows"]) for sheet in sheets),

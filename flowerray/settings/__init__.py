@@ -7,6 +7,7 @@ from these, so an option is written down once.
 
 from flowerray.settings.commands import (
     CHECKS,
+    AcceptSettings,
     BaselineSettings,
     CheckSettings,
     EvaluateSettings,
@@ -17,6 +18,7 @@ from flowerray.settings.commands import (
     WeightsSettings,
 )
 from flowerray.settings.groups import (
+    AcceptanceSettings,
     ClusterSettings,
     ColumnSettings,
     CommandSettings,
@@ -61,6 +63,8 @@ __all__ = [
     "PRECISIONS",
     "PREPARATIONS",
     "RECIPES",
+    "AcceptSettings",
+    "AcceptanceSettings",
     "BaselineSettings",
     "CheckSettings",
     "ClusterSettings",

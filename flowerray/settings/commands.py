@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from flowerray.errors import UsageError
 from flowerray.exports import FORMATS
 from flowerray.settings.groups import (
+    AcceptanceSettings,
     ColumnSettings,
     PhotographSettings,
     StorageSettings,
@@ -27,6 +28,13 @@ CHECKS = {
     "small": "have fewer pixels a side than the base takes",
     "extreme_aspect": "are far longer one way than the other",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptSettings(AcceptanceSettings, StorageSettings, ColumnSettings):
+    """Settings of :func:`flowerray.accept`."""
+
+    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,47 @@ class PhotographSettings(StorageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AcceptanceSettings(Settings):
+    """Which labels are accepted, and what people said of them."""
+
+    heading: ClassVar[str] = "accepting"
+    min_precision: float | None = option(
+        "accept a class' labels down to the confidence at which so large a share of them is right, "
+        "by the bound that the classifier's evidence allows; the rest goes to review.parquet",
+        None,
+        minimum=0.5,
+        maximum=1.0,
+        metavar="P",
+    )
+    min_confidence: float | None = option(
+        "accept labels of this confidence, the rest goes to review.parquet",
+        None,
+        minimum=0.0,
+        maximum=1.0,
+        metavar="C",
+    )
+    thresholds: str | None = option(
+        "accept by this JSON file, a confidence a class; what it lacks goes to review.parquet",
+        None,
+        metavar="FILE",
+        path=True,
+    )
+    corrections: str | None = option(
+        "tables, with commas between, of what people said: uri, label, and perhaps who, when, "
+        "round; their labels stand, and never come to review again",
+        None,
+        metavar="CSV",
+        path=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        asked = (self.min_precision, self.min_confidence, self.thresholds)
+        if sum(one is not None for one in asked) > 1:
+            raise UsageError("give one of --min-precision, --min-confidence and --thresholds")
+
+
+@dataclass(frozen=True, kw_only=True)
 class UriColumnSettings(Settings):
     """Which column of a table names the photographs."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowerray.errors import UsageError
 from flowerray.settings.groups import (
+    AcceptanceSettings,
     ClusterSettings,
     ColumnSettings,
     InferenceSettings,
@@ -136,7 +136,7 @@ class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSettings(InferenceSettings, UriColumnSettings):
+class LabelSettings(InferenceSettings, AcceptanceSettings, UriColumnSettings):
     """Settings of :func:`flowerray.label`."""
 
     images: str = option(
@@ -148,21 +148,6 @@ class LabelSettings(InferenceSettings, UriColumnSettings):
         path=True,
     )
     classifier: str = option("directory that `flowerray train` wrote", path=True)
-    min_precision: float | None = option(
-        "accept a class' labels down to the confidence at which so large a share of them is right, "
-        "by the bound that the classifier's evidence allows; the rest goes to OUT/review.parquet",
-        None,
-        minimum=0.5,
-        maximum=1.0,
-        metavar="P",
-    )
-    min_confidence: float | None = option(
-        "accept labels of this confidence, the rest goes to OUT/review.parquet",
-        None,
-        minimum=0.0,
-        maximum=1.0,
-        metavar="C",
-    )
     keep_features: str | None = option(
         "compute the features into this directory, and label from there: to label again, by "
         "another classifier of the same base, takes seconds",
@@ -183,11 +168,6 @@ class LabelSettings(InferenceSettings, UriColumnSettings):
         None,
         choices=PRECISIONS,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.min_precision is not None and self.min_confidence is not None:
-            raise UsageError("give one of --min-precision and --min-confidence")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 # Below these an option is shown, last in the help; those of the job itself come before.
-HEADINGS = ("tables", "photographs", "where it runs", "stores")
+HEADINGS = ("accepting", "tables", "photographs", "where it runs", "stores")
 
 
 def options_of(settings: type[Settings]) -> list[dataclasses.Field[Any]]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
 
 from flowerray import stores
 from flowerray.errors import FlowerrayError
@@ -11,27 +14,70 @@ from flowerray.progress import say
 from flowerray.sources import names, tables, text_tables, uris
 from flowerray.sources.columns import LIKELY, Columns
 
-Corrections = dict[str, str | None]  # uri: label, None for none of the classes
+Corrections = dict[str, str | None]  # uri: label, None where a photograph is to be left out
+ANSWERS = pa.schema(
+    [(name, pa.string()) for name in ("uri", "label", "who", "when")] + [("round", pa.int64())]
+)
 
 
-def read(path: str, key: str = "uri", columns: Columns = LIKELY) -> Corrections:
-    """The labels in the table at `path` by uri; of several for one the last holds. A relative uri
-    counts from the table's directory, as in a list of photographs. With the key "file", of a truth,
-    they are by the end of a photograph's path, as ``flowerray.sources.uris.key`` has it.
+def truths(path: str, columns: Columns = LIKELY) -> Corrections:
+    """The labels in the table at `path` by the end of a photograph's path, as
+    ``flowerray.sources.uris.key`` has it; of several for one the last holds.
+
+    Raises:
+        FlowerrayError: there is no such file, or it has other columns.
+    """
+    at = path if stores.is_remote(path) else os.path.abspath(stores.expanded(path))
+    return {
+        _end_of_path(os.fsdecode(row["uri"])): row["label"] for row, _ in _rows(at, columns, "file")
+    }
+
+
+def read(paths: str, columns: Columns = LIKELY) -> pa.Table:
+    """What people said of photographs, ANSWERS: one row a photograph, of the tables at `paths`,
+    which have commas between. Of several answers for one photograph the newest holds, by `when`
+    (ISO 8601; without it oldest), else the one that comes last. A relative uri counts from its
+    table's directory, as in a list of photographs.
 
     Of the findings that `flowerray check --out` writes the suggested labels are taken.
 
     Raises:
         FlowerrayError: there is no such file, or it has other columns.
     """
-    at = path if stores.is_remote(path) else os.path.abspath(stores.expanded(path))
-    found: Corrections = {}
-    for cell, label, place in _rows(at, columns, key):
-        if key == "file":
-            found[_end_of_path(os.fsdecode(cell))] = label
-        else:
-            found[uris.of_cell(cell, os.path.dirname(at), place)] = label
-    return found
+    rows = []
+    for path in _separate(paths):
+        at = path if stores.is_remote(path) else os.path.abspath(stores.expanded(path))
+        for row, place in _rows(at, columns, "uri"):
+            rows.append({**row, "uri": uris.of_cell(row["uri"], os.path.dirname(at), place)})
+    return merged([pa.Table.from_pylist(rows, ANSWERS)], told_of=paths)
+
+
+def merged(tables: list[pa.Table], told_of: str = "") -> pa.Table:
+    """Answers, ANSWERS, one row a photograph, the newest of each as `read` has it; how many were
+    contradicted is said of `told_of`, if that is given."""
+    newest: dict[str, dict[str, Any]] = {}
+    different: dict[str, Any] = {}  # photographs with several answers: another one
+    for row in (row for table in tables for row in table.to_pylist()):
+        before = newest.get(row["uri"])
+        later = before is None or (row["when"] or "") >= (before["when"] or "")
+        if before is not None and before["label"] != row["label"]:
+            different[row["uri"]] = before["label"] if later else row["label"]
+        if later:
+            newest[row["uri"]] = row
+    if different and told_of:
+        uri, other = next(iter(different.items()))
+        say(
+            f"{told_of}: {len(different):,} photographs have different answers, the newest holds: "
+            f"{uri} is {newest[uri]['label']}, and was {other}"
+        )
+    return pa.Table.from_pylist(list(newest.values()), ANSWERS)
+
+
+def _separate(paths: str) -> list[str]:
+    """`paths` apart; one that has a comma in its name stays whole where it is there."""
+    if "," not in paths or os.path.exists(stores.expanded(paths)):
+        return [paths]
+    return [path.strip() for path in paths.split(",") if path.strip()]
 
 
 def _end_of_path(written: str) -> str:
@@ -42,9 +88,9 @@ def _end_of_path(written: str) -> str:
     return uris.key(written)
 
 
-def _rows(path: str, columns: Columns, uri: str) -> Iterator[tuple[bytes | str, str | None, str]]:
-    """The uri, the label and the place in the file of each row."""
-    wanted = ("uri", "label", "check", "suggested_label")
+def _rows(path: str, columns: Columns, uri: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each row as ANSWERS has it, its uri as it is written, and its place in the file."""
+    wanted = ("uri", "label", "check", "suggested_label", "who", "when", "round")
     suggested = others = 0
     for rows in tables.read(path, columns, uri, wanted):
         there = rows.schema.names
@@ -64,9 +110,18 @@ def _rows(path: str, columns: Columns, uri: str) -> Iterator[tuple[bytes | str, 
                 suggested, label = suggested + 1, row["suggested_label"]
             if row["uri"] is None:
                 raise FlowerrayError(f"{place} has no {uri}: fill it in or remove the row")
-            yield row["uri"], names.class_name(label), place
+            who, when = (None if (v := row.get(n)) is None else str(v) for n in ("who", "when"))
+            answer = {"uri": row["uri"], "label": names.class_name(label), "who": who, "when": when}
+            yield {**answer, "round": _number(row.get("round"))}, place
     if suggested or others:
         say(
             f"{path} holds findings of `flowerray check`: the {suggested:,} suggested labels are "
             f"taken, the {others:,} other findings are not"
         )
+
+
+def _number(written: Any) -> int | None:
+    try:
+        return None if written in (None, "") else int(written)
+    except (TypeError, ValueError):
+        return None

@@ -24,6 +24,10 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     # These two are of what `flowerray check --out` writes.
     "check": ("check",),
     "suggested_label": ("suggestedlabel",),
+    # And these of answers.
+    "who": ("who",),
+    "when": ("when",),
+    "round": ("round",),
 }
 
 

@@ -1,7 +1,8 @@
-"""Which labels are accepted."""
+"""Which labels are accepted, and what people said instead: one step after the labels are there."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flowerray.errors import FlowerrayError
 from flowerray.heads import classifier
+from flowerray.outputs.schemas import LABELS, NONE
 from flowerray.progress import say
-from flowerray.settings import LabelSettings
+from flowerray.settings import AcceptanceSettings
+from flowerray.stores.folder import read
 from flowerray.trust import calibration
+
+HUMAN, CLASSIFIER = "human", "classifier"
 
 
 @dataclass(frozen=True)
@@ -21,44 +27,126 @@ class Acceptance:
     ``flowerray.trust.calibration.thresholds``) that are no more novel than 1. None: nobody
     asked."""
 
-    min_precision: float | None
-    min_confidence: float | None
-    thresholds: dict[str, dict[str, Any]] | None
+    min_precision: float | None = None
+    min_confidence: float | None = None
+    thresholds: dict[str, dict[str, Any]] | None = None
 
-    @classmethod
-    def of(cls, classes: list[str], settings: LabelSettings) -> Acceptance:
-        """As the settings ask, from the classifier's evidence."""
-        found = None
-        if settings.min_precision is not None:
-            table = classifier.evidence(settings.classifier)
-            table = table.filter(pc.less_equal(table["novelty"], 1))
-            found = calibration.thresholds(
-                pc.index_in(table["prediction"], pa.array(classes)).to_numpy(),
-                table["confidence"].to_numpy(),
-                pc.equal(table["prediction"], table["label"]).to_numpy(),
-                classes,
-                settings.min_precision,
-            )
-            for name, one in found.items():
-                least = one["threshold"]
-                said = f"accepted from confidence {least:.3f}" if least is not None else "to review"
-                say(f"label: {name}: {said}, precision {settings.min_precision} asked for")
-        elif settings.min_confidence is not None:
-            one = {"threshold": settings.min_confidence, "precision_bound": None, "photographs": 0}
-            found = {name: dict(one) for name in classes}
-        return cls(settings.min_precision, settings.min_confidence, found)
-
-    def __call__(
-        self,
-        classes: list[str],
-        labels: np.ndarray,
-        confidence: np.ndarray,
-        novelty: np.ndarray,
-    ) -> pa.Array:
-        """Whether each of n labels, their numbers in `classes` (n,), is accepted with its
-        `confidence` and `novelty` float32 (n,): bool (n,), null where nobody asked."""
+    def of(self, labels: pa.Array, confidence: np.ndarray, novelty: np.ndarray) -> pa.Array:
+        """Whether each of n labels (names, null for none) is accepted with its `confidence` and
+        `novelty` float32 (n,): bool (n,), null where nobody asked."""
         if self.thresholds is None:
             return pa.nulls(len(labels), pa.bool_())
-        found = (self.thresholds[name]["threshold"] for name in classes)
-        least = np.array([np.inf if one is None else one for one in found], np.float32)
-        return pa.array((confidence >= least[labels]) & (novelty <= 1))
+        names = list(self.thresholds)
+        found = (self.thresholds[name]["threshold"] for name in names)
+        least = np.array([np.inf if one is None else one for one in found] + [np.inf], np.float32)
+        numbers = pc.fill_null(pc.index_in(labels, pa.array(names, pa.string())), len(names))
+        return pa.array((confidence >= least[numbers.to_numpy()]) & (novelty <= 1))
+
+
+def asked_for(
+    settings: AcceptanceSettings, classes: list[str], evidence_in: str
+) -> Acceptance | None:
+    """The acceptance that the settings ask for; None where they ask for none.
+
+    Args:
+        classes: those that are given as labels.
+        evidence_in: the directory with the classifier's evidence.parquet.
+
+    Raises:
+        FlowerrayError: there is no evidence, or no such file of thresholds.
+    """
+    if settings.min_precision is not None:
+        table = classifier.evidence(evidence_in)
+        table = table.filter(pc.less_equal(table["novelty"], 1))
+        found = calibration.thresholds(
+            pc.fill_null(pc.index_in(table["prediction"], pa.array(classes)), -1).to_numpy(),
+            table["confidence"].to_numpy(),
+            pc.equal(table["prediction"], table["label"]).to_numpy(),
+            classes,
+            settings.min_precision,
+        )
+        for name, one in found.items():
+            least = one["threshold"]
+            said = f"accepted from confidence {least:.3f}" if least is not None else "to review"
+            say(f"accept: {name}: {said}, precision {settings.min_precision} asked for")
+        return Acceptance(settings.min_precision, None, found)
+    if settings.min_confidence is not None:
+        least_of = dict.fromkeys(classes, settings.min_confidence)
+    elif settings.thresholds is not None:
+        least_of = _read_thresholds(settings.thresholds, classes)
+    else:
+        return None
+    found = {
+        name: {"threshold": least_of.get(name), "precision_bound": None, "photographs": 0}
+        for name in classes
+    }
+    return Acceptance(None, settings.min_confidence, found)
+
+
+def _read_thresholds(path: str, classes: list[str]) -> dict[str, float]:
+    try:
+        found = json.loads(read(path))
+        thresholds = {str(name): float(least) for name, least in found.items()}
+    except (ValueError, AttributeError, TypeError):
+        raise FlowerrayError(
+            f'{path} holds no thresholds: write a confidence a class, as {{"{classes[0]}": 0.9}}'
+        ) from None
+    if strange := sorted(thresholds.keys() - set(classes)):
+        raise FlowerrayError(
+            f"{path} names {strange[0]!r}, which is no class of these labels: take of "
+            f"{', '.join(classes)}"
+        )
+    return thresholds
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is made of a classifier's answers: which are `accepted`, what people said of
+    photographs (`uris` and `answers`, string (m,)), and the class that stands for none of the
+    others, for both."""
+
+    acceptance: Acceptance
+    uris: pa.Array
+    answers: pa.Array
+    none_class: str | None
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """A label shard as it is decided now, from the classifier's own answers, which stay in
+        `top_k`: so it may be decided as often as wanted, and any way round."""
+        table = table.combine_chunks()
+        count, rejected = len(table), pc.is_valid(table["error"])
+        top = table["top_k"].combine_chunks()
+        first = pc.list_element(pc.if_else(pc.is_valid(top), top, None), 0) if count else top
+        own = pc.struct_field(first, "label") if count else pa.nulls(0, pa.string())
+        sure = pc.struct_field(first, "probability") if count else pa.nulls(0, pa.float32())
+        said = pc.index_in(table["uri"], self.uris).combine_chunks()
+        by_human = pc.and_(pc.is_valid(said), pc.invert(rejected)).combine_chunks()
+        answer = self.answers.take(said)
+        given = pc.if_else(by_human, answer, own)
+        none = pc.fill_null(pc.equal(given, pa.scalar(self.none_class, pa.string())), False)
+        label = pc.if_else(none, pa.scalar(None, pa.string()), given)
+        novelty = table["novelty"].combine_chunks()
+        accepted = self.acceptance.of(
+            label, _float32(sure), np.nan_to_num(_float32(novelty), nan=np.inf)
+        )
+        if self.acceptance.thresholds is not None:
+            accepted = pc.if_else(by_human, pc.is_valid(label), accepted)
+            accepted = pc.if_else(rejected.combine_chunks(), pa.scalar(None, pa.bool_()), accepted)
+        source = pc.if_else(by_human, HUMAN, pa.scalar(CLASSIFIER))
+        decided = {
+            "label": label,
+            "confidence": sure,
+            "accepted": accepted,
+            "source": pc.if_else(rejected.combine_chunks(), pa.scalar(None, pa.string()), source),
+            "unlabelled": pc.if_else(none, pa.scalar(NONE), pa.scalar(None, pa.string())),
+        }
+        there = {name: table[name] for name in table.column_names}
+        whole = {
+            field.name: decided.get(field.name, there.get(field.name, pa.nulls(count, field.type)))
+            for field in LABELS
+        }
+        return pa.table(whole, LABELS).replace_schema_metadata(table.schema.metadata)
+
+
+def _float32(column: pa.Array) -> np.ndarray:
+    return pc.cast(column, pa.float32()).to_numpy(zero_copy_only=False)
