@@ -6,15 +6,15 @@ the same chance `rate` to be drawn. Nothing else is assumed: neither of the clas
 confidences, nor of where the pile comes from; but the people must be right. What holds here holds
 for these labels, and for no others.
 
-Why it holds: take any set of labels that was fixed before anybody judged, M of them wrong. The drawn
-ones of a slice that are wrong are hypergeometric, so a sum of independent trials, no more than are
-drawn and no more than are wrong (Vatutin and Mikhailov 1982, "Limit Theorems for the Number of Empty
-Cells in an Equiprobable Scheme for Group Allocation of Particles"). All slices together: W, a sum of
-independent trials of unequal chances, with mean M * rate. The slices' chances may differ as they
-like: for every w <= M * rate - 1, P(W <= w) is at most what it is were all chances equal (Hoeffding
-1956, "On the Distribution of the Number of Successes in Independent Trials", theorem 4), that is, a
-binomial's. With one slice of an endless pile this is Clopper and Pearson's (1934) bound; where all
-labels are judged it is what was counted.
+Why it holds: take any set of labels that was fixed before anybody judged, M of them wrong. The
+drawn ones of a slice that are wrong are hypergeometric, so a sum of independent trials, no more
+than are drawn and no more than are wrong (Vatutin and Mikhailov 1982, "Limit Theorems for the
+Number of Empty Cells in an Equiprobable Scheme for Group Allocation of Particles"). All slices
+together: W, a sum of independent trials of unequal chances, with mean M * rate. The slices' chances
+may differ as they like: for every w <= M * rate - 1, P(W <= w) is at most what it is were all
+chances equal (Hoeffding 1956, "On the Distribution of the Number of Successes in Independent
+Trials", theorem 4), that is, a binomial's. In an endless pile this is the bound of Clopper and
+Pearson (1934); where all labels are judged it is what was counted.
 
 Labels that people had decided before are left out of the draw, whatever these were chosen by, and
 out of every number here: they are known. A later audit takes an earlier one's as decided, which is
@@ -60,19 +60,11 @@ class Sample:
         """The chance of each label to be drawn."""
         return self.each / self.size
 
-    def sure(self, least: float) -> np.ndarray:
-        """How many of each class have at least that confidence (classes,)."""
-        return np.array([self._sure(index, least) for index in range(len(self.starts) - 1)])
-
-    def _sure(self, index: int, least: float) -> int:
-        mine = self.confidence[self.starts[index] : self.starts[index + 1]]
-        return len(mine) - int(np.searchsorted(mine[::-1], least))
-
 
 @dataclass(frozen=True)
 class Precision:
-    """Of so many `labels` so many were `judged`, and of these were `wrong`; at most `wrong_at_most`
-    of the labels are, at the confidence that was asked for."""
+    """Of so many `labels` so many were `judged`, of which so many were `wrong`; of the labels at
+    most `wrong_at_most` are, at the confidence that was asked for."""
 
     labels: int
     judged: int
@@ -153,9 +145,12 @@ def by_class(
 ) -> list[Precision]:
     """The same of each of so many classes, those alone that are labelled so. Each one's bound fails
     one time in twenty by itself; one with few judged has a low bound, with too few 0."""
-    counts = np.zeros((classes, len(sample.starts) - 1), np.int64)
-    np.fill_diagonal(counts, np.diff(sample.starts))
-    return [_precision(sample, right, count, bound_confidence) for count in counts]
+    known = np.diff(sample.starts)
+    numbers = np.arange(len(known))
+    return [
+        _precision(sample, right, np.where(numbers == index, known, 0), bound_confidence)
+        for index in range(classes)
+    ]
 
 
 def thresholds(
@@ -180,7 +175,7 @@ def thresholds(
         class: threshold and precision_bound (null where no threshold will do), and photographs, how
         many of the audited labels it accepts: all as ``calibration.thresholds`` has them.
     """
-    none = {"threshold": None, "precision_bound": None, "photographs": 0}
+    none: dict[str, Any] = {"threshold": None, "precision_bound": None, "photographs": 0}
     known = np.diff(sample.starts)
     found = {name: dict(none) for name in classes}
     groups = [range(len(known))] if pooled else [range(i, i + 1) for i in range(len(known))]
@@ -191,13 +186,16 @@ def thresholds(
             least = float(mine[step - 1])
             counts = np.zeros_like(known)
             for index in group:
-                counts[index] = sample._sure(index, least)
+                counts[index] = _sure(sample, index, least)
             there = _precision(sample, right, counts, bound_confidence)
             if there.bound < min_precision:
                 break
             for index in group:
-                about = {"threshold": least, "precision_bound": there.bound}
-                found[classes[index]] = {**about, "photographs": int(counts[index])}
+                found[classes[index]] = {
+                    "threshold": least,
+                    "precision_bound": there.bound,
+                    "photographs": int(counts[index]),
+                }
     return found
 
 
@@ -210,14 +208,20 @@ def needed(
     number = 1
     while True:
         each, size = _allocation(labels, number)
-        rate = each / size
-        wrong = min(math.ceil(number * (1 - expected)), number)
-        most = _wrong_at_most(wrong, labels, number, number, rate, bound_confidence)
+        judged = round(labels * each / size)
+        wrong = math.ceil(round(judged * (1 - expected), 6))
+        most = _wrong_at_most(wrong, labels, judged, judged, each / size, bound_confidence)
         if 1 - most / labels >= wanted:
             return number
         if number == labels:
             return None
         number = min(max(number + 1, int(number * 1.02)), labels)
+
+
+def _sure(sample: Sample, index: int, least: float) -> int:
+    """How many of a class have at least that confidence."""
+    mine = sample.confidence[sample.starts[index] : sample.starts[index + 1]]
+    return len(mine) - int(np.searchsorted(mine[::-1], least))
 
 
 def _precision(
@@ -255,24 +259,24 @@ def _wrong_at_most(
     return wrong + bisect_left(possible, True, key=refuted) - 1
 
 
-def _steps(labels: int, rate: float, min_precision: float, bound_confidence: float) -> Iterator[int]:
-    """How many of the surest to try: first so many that two of the judged may be wrong, where there
-    are plenty, or else so many that none may; then a twentieth more each time, to all."""
+def _steps(
+    labels: int, rate: float, min_precision: float, bound_confidence: float
+) -> Iterator[int]:
+    """How many of the surest to try: first so many that two of the judged may be wrong, or one, or
+    none, as there are plenty; then a twentieth more each time, to all."""
 
-    def enough(count: int, wrong: int) -> bool:
-        judged = int(count * rate)
-        if judged < wrong:
-            return False
-        most = _wrong_at_most(wrong, count, judged, judged, rate, bound_confidence)
-        return 1 - most / count >= min_precision
+    def first(wrong: int) -> int:
+        def enough(count: int) -> bool:
+            judged = int(count * rate)
+            most = _wrong_at_most(wrong, count, judged, judged, rate, bound_confidence)
+            return judged >= wrong and 1 - most / count >= min_precision
 
-    none, two = (
-        bisect_left(range(1, labels + 1), True, key=lambda count: enough(count, wrong)) + 1
-        for wrong in (0, 2)
-    )
-    count = two if 1.5 * two <= labels else none
+        return 1 + bisect_left(range(1, labels + 1), True, key=enough)
+
+    starts = [first(wrong) for wrong in (2, 1, 0)]
+    count = next((start for start in starts if 1.5 * start <= labels), starts[-1])
     while count < labels:
         yield count
         count = max(count + 1, int(count * 1.05))
-    if none <= labels:
+    if starts[-1] <= labels:
         yield labels
