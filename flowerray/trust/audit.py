@@ -263,7 +263,7 @@ def _steps(
     labels: int, rate: float, min_precision: float, bound_confidence: float
 ) -> Iterator[int]:
     """How many of the surest to try: first so many that two of the judged may be wrong, or one, or
-    none, as there are plenty; then a twentieth more each time, to all."""
+    none, as there are plenty left; then a twentieth more each time, to all."""
 
     def first(wrong: int) -> int:
         def enough(count: int) -> bool:
@@ -273,10 +273,11 @@ def _steps(
 
         return 1 + bisect_left(range(1, labels + 1), True, key=enough)
 
-    starts = [first(wrong) for wrong in (2, 1, 0)]
-    count = next((start for start in starts if 1.5 * start <= labels), starts[-1])
+    starts = {wrong: first(wrong) for wrong in (2, 1, 0)}
+    fitting = (start for wrong, start in starts.items() if start * (1 + wrong / 2) <= labels)
+    count = next(fitting, labels + 1)
     while count < labels:
         yield count
         count = max(count + 1, int(count * 1.05))
-    if starts[-1] <= labels:
+    if starts[0] <= labels:
         yield labels
