@@ -1,6 +1,6 @@
 """How often the bound of an audit holds, and how near it is, in simulated piles of five kinds.
 
-    python benchmarks/audit.py [--piles 100] [--judged 300] [--photographs 10000] [--seed 0]
+    python benchmarks/audit.py [--piles 1000] [--judged 300] [--photographs 10000] [--seed 0]
 
 A photograph's confidence is a logit's, drawn from a normal distribution; a known class' label is
 right as often as its confidence says, a stranger's never. The threshold for a precision of 0.97 is
@@ -96,7 +96,7 @@ def audited(kind: Kind, photographs: int, judged: int, seed: int) -> tuple[float
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("--piles", type=int, default=100)
+    options.add_argument("--piles", type=int, default=1000)
     options.add_argument("--judged", type=int, default=300)
     options.add_argument("--photographs", type=int, default=10_000)
     options.add_argument("--seed", type=int, default=0)
