@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from flowerray.bases import hardware
 from flowerray.bases.spec import fingerprint_of
 from flowerray.errors import UsageError
+from flowerray.heads.none import NONE_CLASS
 from flowerray.outputs import corrections, lease, shards
 from flowerray.outputs.derived import (
     LABEL_FILES,
@@ -109,9 +110,6 @@ def decision_asked(
     return Decision(
         acceptance, said["uri"].combine_chunks(), said["label"].combine_chunks(), none_class
     )
-
-
-NONE_CLASS = "none"
 
 
 def classes_of(output: Output) -> list[str]:

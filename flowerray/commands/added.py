@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 
@@ -11,8 +11,11 @@ from flowerray.commands.extract import Like, extract_listed
 from flowerray.errors import FlowerrayError
 from flowerray.heads.classifier import ADDED
 from flowerray.outputs import shards
-from flowerray.outputs.manifest import fingerprint_of
-from flowerray.outputs.record import Output, read_output
+from flowerray.outputs.manifest import fingerprint_of, rows_of
+from flowerray.outputs.record import Output, read_output, writing
+from flowerray.outputs.schemas import features_schema
+from flowerray.outputs.setup import open_output
+from flowerray.outputs.stored import StoredFeatures
 from flowerray.progress import say
 from flowerray.settings import ExtractSettings, TrainSettings
 from flowerray.sources.answers import Corrections
@@ -21,10 +24,14 @@ from flowerray.stores.folder import Folder
 
 
 def with_features(
-    output: Output, corrections: Corrections, settings: TrainSettings
+    output: Output,
+    corrections: Corrections,
+    stored: StoredFeatures | None,
+    settings: TrainSettings,
 ) -> Output | None:
     """Features, made as `output`'s are and kept in the classifier, of the photographs in
-    `corrections` that `output` lacks; None where it has all. `output` itself is only read.
+    `corrections` that `output` lacks; None where it has all. They are those `stored` of a pile,
+    where it has all of them, or computed. `output` itself is only read.
 
     Raises:
         FlowerrayError: as ``flowerray.extract``.
@@ -50,8 +57,11 @@ def with_features(
     )
     # Of an earlier training with other corrections nothing is of use.
     stale = not _is_of(out, found, output)
+    extraction = replace(extraction, overwrite=stale)
+    if stored is not None and not extraction.augment and all(uri in stored for uri in new):
+        return _copied(stored, found, extraction)
     like = Like(spec, output.folder)
-    done = extract_listed(replace(extraction, overwrite=stale), found.to_batches(), like)
+    done = extract_listed(extraction, found.to_batches(), like)
     if done.rejected:
         reasons = ", ".join(f"{count} {reason}" for reason, count in done.rejected.items())
         say(
@@ -68,3 +78,20 @@ def _is_of(out: str, found: pa.Table, like: Output) -> bool:
         return False
     same = before.run["config"] == like.run["config"]
     return same and before.manifest.fingerprint == fingerprint_of(found)
+
+
+def _copied(stored: StoredFeatures, found: pa.Table, extraction: ExtractSettings) -> Output:
+    """An output as the `extraction` of the photographs `found` would leave it, of what is stored
+    of them."""
+    config = {"base_spec": asdict(stored.spec)}
+    with writing(extraction, "features") as folder:
+        output = open_output(folder, extraction, "features", config, found.to_batches())
+        for shard in output.to_do():
+            rows = rows_of(folder, output.manifest, shard)
+            there = stored.of("", rows["uri"])
+            columns = [rows[name] for name in ("image_id", "uri", "label", "split")]
+            columns += [there[name] for name in ("features", "error", "error_detail")]
+            schema = features_schema(there["features"].type.list_size)
+            schema = schema.with_metadata(there.schema.metadata)
+            shards.write_shard(output, shard, pa.table(columns, schema=schema))
+    return read_output(extraction.out, "features")

@@ -17,12 +17,13 @@ from flowerray.bases.engines.keras import check_layers_left
 from flowerray.bases.spec import BaseSpec, fingerprint_of
 from flowerray.commands.added import with_features
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.heads import classifier, tracking
+from flowerray.heads import classifier, none, tracking
 from flowerray.heads.checkpoint import Checkpoint
 from flowerray.heads.training_set import lists_of
 from flowerray.outputs import lease, shards
 from flowerray.outputs.lease import HeldFolder
 from flowerray.outputs.record import Output, read_output
+from flowerray.outputs.stored import StoredFeatures
 from flowerray.pipeline import connection, conversion, shared_disk, tasks
 from flowerray.pipeline.trainer import fit_and_save
 from flowerray.progress import say
@@ -58,13 +59,16 @@ def train(settings: TrainSettings) -> TrainSummary:
     settings = replace(settings, out=str(out))  # the trainer's directory may be another
     output = read_output(settings.features, "features")
     corrected: answers.Corrections = {}
-    chosen = ("recipe", "epochs", "patience", "class_weights", "seed")
+    stored: StoredFeatures | None = None
+    chosen = ["recipe", "epochs", "patience", "class_weights", "seed"]
+    chosen += ["none_class"] if settings.none_class else []  # as before there was such an option
     output.check_whole()
     if settings.corrections:
         said = answers.read(settings.corrections, settings.columns)
         read = dict(zip(*lists_of(said, "uri", "label"), strict=True))
-        corrected = corrections.matched(output, read, settings) if read else {}
-    rejected = _surveyed(output, corrected)
+        stored = _stored(settings, output)
+        corrected = corrections.matched(output, read, settings, stored or ()) if read else {}
+    rejected = _surveyed(output, corrected, none.names_of(settings.none_class))
     config = {
         "features": [
             output.manifest.fingerprint,
@@ -82,7 +86,7 @@ def train(settings: TrainSettings) -> TrainSummary:
             trackers.finished()
         return summary_of(str(out))
     with lease.held(out, KIND) as held:
-        return _train_into(held, settings, output, corrected, config)
+        return _train_into(held, settings, output, corrected, stored, config)
 
 
 def _train_into(
@@ -90,13 +94,14 @@ def _train_into(
     settings: TrainSettings,
     output: Output,
     corrected: dict[str, str | None],
+    stored: StoredFeatures | None,
     config: dict[str, Any],
 ) -> TrainSummary:
     spec, fingerprint = output.run["config"]["base_spec"], fingerprint_of(config)
     anew = settings.overwrite and out.exists("classifier.json")
     if not anew and _is_done(out, config):  # by another that ended meanwhile
         return summary_of(str(out))
-    added = with_features(output, corrected, settings) if corrected else None
+    added = with_features(output, corrected, stored, settings) if corrected else None
     weights = None
     if settings.recipe == "article" and spec.get("pool") == "embedding":
         raise UsageError("--recipe article learns from the whole map: extract it with --pool none")
@@ -148,7 +153,27 @@ def summary_of(directory: str) -> TrainSummary:
     )
 
 
-def _surveyed(output: Output, corrected: answers.Corrections) -> list[int]:
+def _stored(settings: TrainSettings, output: Output) -> StoredFeatures | None:
+    """The pile's features, where the settings name some.
+
+    Raises:
+        FlowerrayError: they are none, or of another make than those to train on.
+    """
+    if settings.pile_features is None:
+        return None
+    stored = StoredFeatures(read_output(settings.pile_features, "features"))
+    spec = BaseSpec.from_dict(output.run["config"]["base_spec"])
+    if differences := stored.spec.differences(spec):
+        raise UsageError(
+            f"{settings.pile_features} holds features of another make than {output.folder} "
+            f"({differences}): leave --pile-features out, and the photographs are read"
+        )
+    return stored
+
+
+def _surveyed(
+    output: Output, corrected: answers.Corrections, none_names: tuple[str, ...]
+) -> list[int]:
     """The image_id of each photograph without features; later it may have some.
 
     Raises:
@@ -167,14 +192,16 @@ def _surveyed(output: Output, corrected: answers.Corrections) -> list[int]:
         )
         added = pa.table({"label": new, "split": ["train"] * len(new)})
         table = pa.concat_tables([table, added], promote_options="permissive")
-    _check_classes(output, table)
+    place = table.schema.get_field_index("label")
+    table = table.set_column(place, "label", none.renamed(table["label"], none_names))
+    _check_classes(output, table, {none.NONE_CLASS, *(n for n in corrected.values() if n)})
     rejected = table.filter(pc.is_valid(table["error"]))
     return rejected["image_id"].to_pylist()
 
 
-def _check_classes(output: Output, photographs: pa.Table) -> None:
+def _check_classes(output: Output, photographs: pa.Table, corrected: set[str]) -> None:
     """Refuse `photographs` (label, split, error, error_detail) of which a class has none to train
-    on or to validate."""
+    on or to validate; of classes that people `corrected` to, none need be there to validate."""
     where = output.folder
     labelled = photographs.filter(pc.is_valid(photographs["label"]))
     classes = sorted(labelled["label"].unique().to_pylist())
@@ -182,6 +209,10 @@ def _check_classes(output: Output, photographs: pa.Table) -> None:
         raise FlowerrayError(
             f"{where} has no labelled photographs: extract a folder of classes, or a table with "
             "columns uri and label"
+        )
+    if classes == [none.NONE_CLASS]:
+        raise FlowerrayError(
+            f"{where} has only {classes[0]!r}, which stands for none of the others: add a class"
         )
     if len(classes) == 1:
         raise FlowerrayError(f"{where} has only one class, {classes[0]!r}: two are needed")
@@ -197,7 +228,7 @@ def _check_classes(output: Output, photographs: pa.Table) -> None:
     for part, purpose in (("train", "train on"), ("valid", "validate")):
         counts = shards.counted(usable.filter(pc.equal(usable["split"], part))["label"])
         for name in classes:
-            if name in counts:
+            if name in counts or (part == "valid" and name in corrected):
                 continue
             bad = labelled.filter(
                 pc.and_(pc.equal(labelled["label"], name), pc.equal(labelled["split"], part))

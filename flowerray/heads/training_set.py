@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.heads.data import TrainingData
+from flowerray.heads.none import renamed
 from flowerray.outputs import shards
 from flowerray.outputs.manifest import Shard
 from flowerray.outputs.record import Output
@@ -29,13 +30,16 @@ class TrainingSet:
 
 
 def load_training_set(
-    outputs: list[Output], corrected: dict[str, str | None], directory: Path
+    outputs: list[Output],
+    corrected: dict[str, str | None],
+    none_names: tuple[str, ...],
+    directory: Path,
 ) -> TrainingSet:
     """Stream the shards into one array on disk, so that features may be larger than memory."""
     columns = ["label", "split", "error", "uri"]
     labels = pa.concat_tables(shards.read_table(output, columns) for output in outputs)
     names = [corrected.get(u, n) for u, n in zip(*lists_of(labels, "uri", "label"), strict=True)]
-    labels = labels.set_column(0, "label", pa.array(names, pa.string()))
+    labels = labels.set_column(0, "label", renamed(pa.array(names, pa.string()), none_names))
     usable = pc.and_(pc.is_null(labels["error"]), pc.is_valid(labels["label"]))
     labels = labels.filter(usable)
     classes = sorted(labels["label"].unique().to_pylist())

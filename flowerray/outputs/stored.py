@@ -65,6 +65,9 @@ class StoredFeatures:
         places: list[tuple[str, int]] = [place for place in found if place is not None]
         return pa.concat_tables(self._read(shard).slice(row, 1) for shard, row in places)
 
+    def __contains__(self, uri: object) -> bool:
+        return uri in self._places
+
     def values(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Of a table that `of` gave the features float16 (rows that have them, *feature_shape),
         and which rows those are, bool (rows,)."""

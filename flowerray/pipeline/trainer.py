@@ -21,7 +21,7 @@ from flowerray.bases import hardware
 from flowerray.bases.engines import openvino
 from flowerray.bases.engines.keras import import_keras, layers_after
 from flowerray.bases.spec import fingerprint_of
-from flowerray.heads import classifier, tracking
+from flowerray.heads import classifier, none, tracking
 from flowerray.heads.checkpoint import CHECKPOINT, Checkpoint, best_epoch, is_over
 from flowerray.heads.classifier import ADDED
 from flowerray.heads.folds import with_copies
@@ -57,13 +57,23 @@ def fit_and_save(
     keras = import_keras(max(1, int(resources["num_cpus"])))
     with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
         loaded = load_training_set(
-            [output, *([added] if added else [])], corrected, Path(directory)
+            [output, *([added] if added else [])],
+            corrected,
+            none.names_of(settings.none_class),
+            Path(directory),
         )
         loaded = replace(loaded, data=with_copies(loaded.data))
         data = loaded.data
         if settings.class_weights == "balanced":
             counts = np.bincount(data.labels, minlength=data.classes)
             data = replace(data, class_weights=len(data.labels) / (data.classes * counts))
+        if none.NONE_CLASS in loaded.classes:
+            counts = np.bincount(data.labels, minlength=data.classes)
+            weights_before = (
+                np.ones(data.classes) if data.class_weights is None else data.class_weights
+            )
+            number = loaded.classes.index(none.NONE_CLASS)
+            data = replace(data, class_weights=none.weighted(counts, weights_before, number))
         if weights is not None:
             data = replace(data, rest=layers_after(loaded.base_spec, weights))
             classifier.check_layers(classifier.head_bytes(data.rest), loaded.base_spec.base)
@@ -152,6 +162,7 @@ def _save(
         "classes": loaded.classes,
         "feature_shape": list(loaded.data.features.shape[1:]),
         "base_spec": output.run["config"]["base_spec"],
+        **({"none_class": none.NONE_CLASS} if none.NONE_CLASS in loaded.classes else {}),
         "recipe": settings.recipe,
         "epochs": len(history),
         "seed": settings.seed,

@@ -104,12 +104,25 @@ class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
         choices=("balanced",),
     )
     corrections: str | None = option(
-        "table with columns uri and label, as a report exports it, or findings of `flowerray "
-        "check`; photographs that the features lack are trained on too, an empty label leaves a "
-        "photograph out",
+        "tables, with commas between, of what people said: uri and label, as a report exports them "
+        "and labels keep them, or findings of `flowerray check`; photographs that the features "
+        "lack are trained on too, the label none says that none of the classes is there, an empty "
+        "one leaves a photograph out",
         None,
         metavar="CSV",
         path=True,
+    )
+    pile_features: str | None = option(
+        "stored features of the pile, which photographs that corrections name are taken from",
+        None,
+        metavar="DIR",
+        path=True,
+    )
+    none_class: str | None = option(
+        "the class that stands for none of the others: it is learned, and never given as a label "
+        "[none or other, where there is one]",
+        None,
+        metavar="NAME",
     )
     weights: str = option(
         "the base's weights, for finetune: imagenet, a file, or random",
