@@ -6,15 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import flowerray
 from flowerray.bases import hardware, weights
 from flowerray.bases.engines import openvino
 from flowerray.bases.engines.keras import layers_after, open_head
-from flowerray.bases.prepared import PreparedBase
+from flowerray.bases.prepared import PreparedBase, as_stored
 from flowerray.bases.spec import BASES, PREPARATIONS, BaseSpec
 from flowerray.errors import UsageError
 from flowerray.heads import classifier
 from flowerray.heads.classifier import head_bytes
+from flowerray.heads.dense_head import DenseHead
 from flowerray.heads.models import without_optimizer
+from flowerray.heads.prepared import PreparedHead
 from flowerray.pipeline import conversion
 from flowerray.sources import photographs
 from flowerray.sources.photographs import Limits
@@ -110,16 +113,48 @@ def test_a_head_on_the_base_is_the_head_on_its_features(pixels, vgg16):
     features = keras.Input((7, 7, 512))
     pooled = keras.layers.GlobalAveragePooling2D()(features)
     head = keras.Model(features, keras.layers.Dense(3, activation="softmax")(pooled))
-    expected = np.asarray(head(PreparedBase(spec(), vgg16).open(threads=2)(pixels)))
-    fused = PreparedBase(spec(), vgg16, head_bytes(head)).open(threads=2)
-    assert fused.feature_shape == (7, 7, 512)
-    np.testing.assert_allclose(fused(pixels), expected, atol=1e-4)
+    stored = as_stored(PreparedBase(spec(), vgg16).open(threads=2)(pixels))
+    expected = np.asarray(head(stored.astype(np.float32)))
+    told = PreparedHead(keras=head_bytes(head)).open(threads=2)(stored)
+    np.testing.assert_allclose(told, expected, atol=1e-4)
     if hardware.has_openvino():
-        other = replace(spec(), engine="openvino")
-        joined = openvino.convert(other, vgg16, None) + openvino.convert_head(head_bytes(head))
-        engine = PreparedBase(other, joined).open(threads=2)
-        assert engine.feature_shape == (7, 7, 512)
-        np.testing.assert_allclose(engine(pixels), expected, atol=1e-4)
+        converted = openvino.convert_head(head_bytes(head))
+        told = PreparedHead(converted=converted).open(threads=2)(stored)
+        np.testing.assert_allclose(told, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
+def test_an_embedding_is_what_its_formula_says(engine, pixels, vgg16):
+    if engine == "openvino":
+        pytest.importorskip("openvino", reason="flowerray[openvino] is not installed")
+    wanted = replace(spec(), pool="embedding", engine=engine)
+    found = opened(wanted, vgg16)(pixels)
+    assert found.shape == (len(pixels), 512)
+    whole = PreparedBase(spec(), vgg16).open(threads=2)(pixels)
+    for one, features in zip(found, whole, strict=True):
+        unit = np.abs(features[features != 0]).mean()
+        mean = (features / (np.abs(features) + unit)).mean(axis=(0, 1))
+        np.testing.assert_allclose(one, mean / np.linalg.norm(mean), atol=1e-4)
+
+
+def test_a_black_photograph_has_an_embedding():
+    thumbnail = replace(spec(), base="thumbnail", input_size=64, pool="embedding")
+    thumbnail = replace(thumbnail, preparation="none")
+    black = np.zeros((1, 64, 64, 3), np.uint8)
+    assert not PreparedBase(thumbnail, []).open(threads=1)(black).any()
+
+
+def test_a_dense_head_says_what_its_keras_head_says(fast):
+    trained = classifier.load(str(fast / "classifier"))
+    assert trained.dense is not None
+    embeddings = np.random.default_rng(0).normal(size=(300, 192)).astype(np.float16)
+    told = trained.dense(embeddings)
+    expected = PreparedHead(keras=trained.head).open(threads=1)(embeddings)
+    np.testing.assert_allclose(told, expected, atol=1e-5)
+    # The same of one as of all, to the last bit.
+    assert np.array_equal(np.concatenate([trained.dense(e[None]) for e in embeddings]), told)
+    again = DenseHead.from_bytes(trained.dense.to_bytes())
+    assert np.array_equal(again(embeddings), told)
 
 
 def test_bfloat16_is_close(pixels, vgg16):
@@ -233,9 +268,12 @@ def test_the_jobs_run_on_keras_other_backends(backend, command, few, tmp_path):
     assert json.loads(done.stdout)["evaluation"]["accuracy"] >= 0.9
 
 
-def test_a_trainer_converts_its_head(fast, monkeypatch):
+def test_a_trainer_converts_its_head(fast, sample, tmp_path, monkeypatch):
     pytest.importorskip("nncf", reason="flowerray[openvino] is not installed")
-    trained = classifier.load(str(fast / "classifier"))
+    flowerray.extract(sample.labelled, out=tmp_path / "f", base="thumbnail", pool="none")
+    flowerray.train(tmp_path / "f", out=tmp_path / "c")
+    trained = classifier.load(str(tmp_path / "c"))
+    assert trained.dense is None
 
     def converts(*arguments):
         raise AssertionError("labelling would start a task to convert the head")
@@ -244,7 +282,8 @@ def test_a_trainer_converts_its_head(fast, monkeypatch):
     head = conversion.head(trained.head)
     base = conversion.base(trained.base_spec, weights.load("thumbnail", say=lambda message: None))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    told = PreparedBase(trained.base_spec, base + head).open(threads=1)(pixels)
+    features = PreparedBase(trained.base_spec, base).open(threads=1)(pixels)
+    told = PreparedHead(converted=head).open(threads=1)(as_stored(features))
     assert told.shape == (2, len(trained.classes) + 1)
     assert np.allclose(told[:, :-1].sum(axis=1), 1, atol=1e-5)
 

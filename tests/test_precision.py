@@ -13,6 +13,7 @@ from flowerray.commands.extract import extract
 from flowerray.commands.label import label
 from flowerray.commands.train import train
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.heads.prepared import PreparedHead
 from flowerray.outputs.manifest import Manifest, write_listing
 from flowerray.outputs.record import Output, read_output
 from flowerray.outputs.shards import read_table
@@ -181,7 +182,9 @@ def test_agreement_is_of_the_classes_alone_and_of_photographs_not_calibrated_on(
     monkeypatch.setattr(
         "flowerray.pipeline.tasks.run_once", lambda task, *arguments: agreement(*arguments)
     )
-    told = prepare.agreement(output, Limits(), PreparedBase("one", []), PreparedBase("other", []))
+    monkeypatch.setattr(PreparedHead, "open", lambda head, threads: lambda features: features)
+    ways = [(PreparedBase(name, []), PreparedHead()) for name in says]
+    told = prepare.agreement(output, Limits(), *ways)
     assert told == {"photographs": 128, "same": 0}
     assert len(calibrated) == 128 and not set(calibrated) & set(seen[0])
 

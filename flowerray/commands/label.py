@@ -41,8 +41,9 @@ CAPTIONED = ("uri", "label", "confidence")
 @dataclass(frozen=True)
 class LabelSummary:
     """What a labelling did. `labels` counts by class, `rejected` by reason; `accepted` counts the
-    labels that thresholds accept, None where none were asked for; `novel` the photographs unlike
-    all that was trained on; `agreement` says of how many `photographs` the label is the `same` as
+    labels that thresholds accept, None where none were asked for; `human` the photographs that
+    people decided, `unlabelled` those that are none of the classes, `novel` those unlike all that
+    was trained on; `agreement` says of how many `photographs` the label is the `same` as
     at the classifier's own precision; the rest is of this run alone, see
     ``flowerray.pipeline.inference.Timing``."""
 
@@ -50,6 +51,8 @@ class LabelSummary:
     photographs: int
     labels: dict[str, int]
     accepted: int | None
+    human: int
+    unlabelled: int
     novel: int
     rejected: dict[str, int]
     precision: str
@@ -175,6 +178,8 @@ def _label_into(
         output.manifest.rows,
         {name: counts.labels[name] for name in classes_of(output)},
         None if acceptance_of(output.run)["thresholds"] is None else counts.accepted.total(),
+        counts.human,
+        counts.unlabelled,
         counts.novel,
         rejected,
         spec.precision,

@@ -32,13 +32,15 @@ def label(done: Any) -> str:
     labels = ", ".join(f"{count:,} {name}" for name, count in done.labels.items())
     lines = [
         f"{done.photographs:,} photographs: {labels}; rejected: {rejects(done.rejected)}",
+        *([f"none of the classes: {done.unlabelled:,}"] if done.unlabelled else []),
+        *([f"decided by people: {done.human:,}"] if done.human else []),
         f"novel, unlike all that was trained on: {done.novel:,}",
         f"labels: {done.out}",
     ]
     if done.accepted is not None:
         labelled = sum(done.labels.values())
         share = done.accepted / labelled if labelled else 0
-        lines[2:2] = [f"accepted: {done.accepted:,} of {labelled:,} ({share:.0%})"]
+        lines[-1:-1] = [f"accepted: {done.accepted:,} of {labelled:,} ({share:.0%})"]
         lines += [f"review: {done.out}/review.parquet"]
     return "\n".join(lines)
 

@@ -45,8 +45,10 @@ class ReviewQueue:
         )
 
     def add(self, table: pa.Table) -> None:
-        """Take the rows of `table`, which has COLUMNS, that were labelled and not accepted."""
-        table = table.filter(pc.equal(table["accepted"], False))
+        """Take the rows of `table`, which has COLUMNS, that were labelled and not accepted; what
+        people decided is either accepted or none of the classes."""
+        waiting = pc.and_(pc.equal(table["accepted"], False), pc.is_valid(table["label"]))
+        table = table.filter(waiting)
         if not len(table):
             return
         top = table["top_k"].combine_chunks()

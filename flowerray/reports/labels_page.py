@@ -26,6 +26,7 @@ from flowerray.reports.charts import Chart
 from flowerray.reports.page import Page, fill
 from flowerray.reports.thumbnails import Thumbnail, thumbnails
 from flowerray.sources.photographs import REASONS
+from flowerray.trust.acceptance import HUMAN
 
 QUEUE_SIDE, SHEET_SIDE = 320, 160  # pixels
 QUEUE_SHARE, NOVEL_SHARE = 0.4, 0.1  # of the thumbnails; the contact sheets have the rest
@@ -44,7 +45,8 @@ def render(directory: str, most_thumbnails: int) -> Page:
         FlowerrayError: there are none, or a shard is damaged.
     """
     output = read_output(directory, "labels")
-    config = output.run["config"]
+    config = {**output.run["config"], **acceptance_of(output.run)}
+    config["classes"] = [name for name in config["classes"] if name != config.get("none_class")]
     budget = _Budget.of(most_thumbnails)
     tally = _tally(output, config["classes"], budget)
     queue, novel = tally.queue(), tally.most_novel.rows()
@@ -126,12 +128,15 @@ class _Smallest:
 class _Tally:
     """Counts over all rows, and the few rows that may be shown.
 
-    Arrays are by class (classes,) or by bin of confidence (BINS,). To be reviewed is what was
-    labelled and not accepted: it is novel where its novelty is above 1, else unsure.
+    `human_count` are the photographs that people decided; what they called by another name than a
+    class is counted there alone. Arrays are by class (classes,) or by bin of confidence (BINS,). To
+    be reviewed is what was labelled and not accepted: it is novel where its novelty is above 1,
+    else unsure.
     """
 
     def __init__(self, classes: list[str], budget: _Budget) -> None:
         self.classes, self.budget = classes, budget
+        self.human_count = 0
         self.photographs = self.novel_count = self.novel_waiting = self.unsure_count = 0
         self.has_thresholds = False
         self.labelled, self.accepted = np.zeros((2, len(classes)), int)
@@ -151,7 +156,9 @@ class _Tally:
         self.photographs += len(table)
         self._add_rejects(table.filter(pc.is_valid(table["error"])))
         table = table.filter(pc.is_valid(table["label"]))
-        code = pc.index_in(table["label"], value_set=pa.array(self.classes)).to_numpy()
+        code = pc.index_in(table["label"], value_set=pa.array(self.classes))
+        self.human_count += _by_people(table)
+        table, code = table.filter(pc.is_valid(code)), code.drop_null().to_numpy()
         confidence = table["confidence"].to_numpy()
         novelty = table["novelty"].to_numpy()
         accepted = pc.fill_null(table["accepted"], False).to_numpy()
@@ -288,3 +295,10 @@ def _review(
     made_of = f"{config['classifier']} {output.manifest.fingerprint}"
     run = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     return {"run": run, "classes": config["classes"], "queue": entries}
+
+
+def _by_people(table: pa.Table) -> int:
+    """How many rows people decided; labels of before there was such a column have none."""
+    if "source" not in table.column_names:
+        return 0
+    return pc.sum(pc.equal(table["source"], HUMAN)).as_py() or 0

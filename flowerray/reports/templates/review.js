@@ -6,7 +6,7 @@
   const { run, classes, queue } = JSON.parse(source.textContent);
   const byUri = new Map(queue.map((entry) => [entry.uri, entry]));
   const find = (id) => document.getElementById(id);
-  const NONE = "";
+  const NONE = "none";
   const NUMBERED = 9; // classes that a digit can choose
 
   // Decisions are a log of [uri, label], so that undoing is dropping the last. Another report of

@@ -1,0 +1,278 @@
+"""Label, look, teach, label again: from stored features, keeping what people said."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+import flowerray
+from flowerray import FlowerrayError, UsageError
+from flowerray.outputs.stored import StoredFeatures, stored_features
+
+pytestmark = pytest.mark.slow
+
+
+def rows_of(labels):
+    table = ds.dataset(str(Path(labels) / "shards")).to_table().sort_by("image_id")
+    return [row for row in table.to_pylist() if row["error"] is None]
+
+
+def said(path, answers, when="2026-11-27T10:00"):
+    lines = [f"{uri},{label},ann,{when}" for uri, label in answers.items()]
+    path.write_text("\n".join(["uri,label,who,when", *lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def first(sample, local_ray, tmp_path_factory):
+    """Two of the three classes taught; the pile has all three, labelled with its features kept."""
+    place = tmp_path_factory.mktemp("loop")
+    classes = sorted(p.name for p in sample.labelled.iterdir())
+    taught = place / "taught"
+    taught.mkdir()
+    for name in classes[:-1]:
+        (taught / name).symlink_to(sample.labelled / name)
+    flowerray.extract(taught, out=place / "features", base="thumbnail")
+    flowerray.train(place / "features", out=place / "c1")
+    flowerray.label(
+        sample.pile,
+        classifier=place / "c1",
+        out=place / "labels",
+        keep_features=place / "kept",
+        min_confidence=0.6,
+    )
+    return place, classes
+
+
+@pytest.fixture
+def truth(sample):
+    pairs = (line.split(",") for line in sample.truth.read_text().splitlines()[1:])
+    return {str(sample.pile / file): label for file, label in pairs}
+
+
+def test_stored_features_give_the_labels_of_the_photographs(first, sample, tmp_path):
+    place, _ = first
+    flowerray.label(sample.pile, classifier=place / "c1", out=tmp_path / "photographs")
+    flowerray.label(place / "kept", classifier=place / "c1", out=tmp_path / "features")
+    assert rows_of(tmp_path / "features") == rows_of(tmp_path / "photographs")
+    assert flowerray.verify(tmp_path / "features").whole
+
+
+def test_a_round_trip_keeps_what_people_said(first, truth, tmp_path):
+    place, (*taught, stranger) = first
+    kept, queue = place / "kept", pq.read_table(place / "labels" / "review.parquet")
+    strangers = [uri for uri in truth if truth[uri] == stranger]
+    decided = dict.fromkeys(strangers[: len(strangers) // 2], "none")
+    decided |= {uri: truth[uri] for uri in queue["uri"].to_pylist()[:4] if truth[uri] in taught}
+    corrections = said(tmp_path / "said.csv", decided)
+    before = rows_of(place / "labels")
+
+    told = flowerray.accept(place / "labels", corrections=corrections, min_confidence=0.6)
+    assert told.human == len(decided)
+    assert told.unlabelled == sum(label == "none" for label in decided.values())
+    flowerray.train(
+        *(place / "features",),
+        out=tmp_path / "c2",
+        corrections=place / "labels" / "corrections.parquet",
+        pile_features=kept,
+    )
+    assert json.loads((tmp_path / "c2" / "classifier.json").read_text())["none_class"] == "none"
+    flowerray.label(
+        kept,
+        classifier=tmp_path / "c2",
+        out=tmp_path / "again",
+        corrections=corrections,
+        min_confidence=0.6,
+    )
+    for labels in (place / "labels", tmp_path / "again"):
+        queue = set(pq.read_table(labels / "review.parquet")["uri"].to_pylist())
+        assert not queue & set(decided)
+        for row in rows_of(labels):
+            if (answer := decided.get(row["uri"])) is None:
+                assert row["source"] == "classifier"
+                continue
+            assert row["source"] == "human"
+            assert row["label"] == (None if answer == "none" else answer)
+            assert row["accepted"] == (answer != "none")
+            assert (row["unlabelled"] == "none of the classes") == (answer == "none")
+    undecided = [r for r in rows_of(tmp_path / "again") if r["uri"] not in decided]
+    assert not {row["label"] for row in undecided} - {*taught, None}
+    # Strangers that nobody decided resemble those that people called none of the classes.
+    resembling = {True: [], False: []}
+    for row in undecided:
+        top = {one["label"]: one["probability"] for one in row["top_k"]}
+        resembling[truth[row["uri"]] == stranger].append(top["none"])
+    assert np.mean(resembling[True]) > np.mean(resembling[False])
+
+    # The first command still does nothing but count, and leaves the decisions alone.
+    now = rows_of(place / "labels")
+    done = flowerray.label(kept, classifier=place / "c1", out=place / "labels")
+    assert done.computed == 0 and done.human == len(decided)
+    assert rows_of(place / "labels") == now
+    # The classifier's own answers are there still.
+    assert [row["top_k"] for row in now] == [row["top_k"] for row in before]
+
+
+def test_accepting_again_goes_any_way_round(first, tmp_path):
+    place, _ = first
+    flowerray.label(place / "kept", classifier=place / "c1", out=tmp_path / "l")
+    assert {row["accepted"] for row in rows_of(tmp_path / "l")} == {None}
+    flowerray.accept(tmp_path / "l", min_confidence=0.5)
+    loose = rows_of(tmp_path / "l")
+    flowerray.accept(tmp_path / "l", min_confidence=0.9)
+    strict = rows_of(tmp_path / "l")
+    assert accepted_in(strict) < accepted_in(loose)
+    (tmp_path / "t.json").write_text(json.dumps(dict.fromkeys(classes_in(tmp_path / "l"), 0.5)))
+    told = flowerray.accept(tmp_path / "l", thresholds=tmp_path / "t.json")
+    assert rows_of(tmp_path / "l") == loose
+    assert sum(told.accepted.values()) == accepted_in(loose)
+    queue = pq.read_table(tmp_path / "l" / "review.parquet")
+    assert queue["uri"].to_pylist() == [
+        row["uri"]
+        for row in sorted(loose, key=lambda row: row["confidence"] or 0)
+        if row["accepted"] is False
+    ]
+
+
+def accepted_in(rows):
+    return sum(bool(row["accepted"]) for row in rows)
+
+
+def classes_in(labels):
+    return json.loads((labels / "run.json").read_text())["config"]["classes"]
+
+
+def test_an_accept_that_was_cut_short_is_gone_on_with(first, tmp_path, monkeypatch):
+    from flowerray.commands import accept
+
+    place, _ = first
+    flowerray.label(
+        place / "kept",
+        classifier=place / "c1",
+        out=tmp_path / "l",
+        min_confidence=0.5,
+        format="csv",
+    )
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(accept, "finished", stop)
+        flowerray.accept(tmp_path / "l", min_confidence=0.9)
+    with pytest.raises(FlowerrayError, match=r"has not ended.*run `flowerray accept` again"):
+        flowerray.export(tmp_path / "l", format="csv", out=tmp_path / "out.csv")
+    flowerray.accept(tmp_path / "l", min_confidence=0.9)
+    assert (tmp_path / "l" / "labels.csv").exists()
+    flowerray.export(tmp_path / "l", format="csv", out=tmp_path / "out.csv")
+    assert "deciding" not in json.loads((tmp_path / "l" / "run.json").read_text())
+
+
+def test_what_was_appended_is_decided_as_the_rest(first, sample, tmp_path):
+    place, _ = first
+    some = sorted(sample.pile.iterdir())
+    listed = tmp_path / "pile.txt"
+    listed.write_text("\n".join(map(str, some[:20])))
+    options = {"classifier": place / "c1", "out": tmp_path / "l", "keep_features": tmp_path / "f"}
+    flowerray.label(listed, **options, min_confidence=0.7)
+    listed.write_text("\n".join(map(str, some[:30])))
+    flowerray.label(listed, **options, append=True)
+    rows = rows_of(tmp_path / "l")
+    assert {row["accepted"] for row in rows} == {True, False}
+    assert flowerray.verify(tmp_path / "l").whole and flowerray.verify(tmp_path / "f").whole
+
+
+def test_features_are_found_however_their_output_grew(first, tmp_path):
+    place, _ = first
+    stored = stored_features(str(place / "kept"))
+    uris = pq.read_table(place / "kept" / "shards")["uri"]
+    there = stored.of("no such shard", uris.take(pa.array([5, 2, 30, 5])))
+    assert there["uri"].to_pylist() == uris.take(pa.array([5, 2, 30, 5])).to_pylist()
+    assert uris[3].as_py() in stored and "/no/such.jpg" not in stored
+    with pytest.raises(FlowerrayError, match=r"has no features of /no/such\.jpg any more"):
+        stored.of("none", pa.chunked_array([["/no/such.jpg"]]))
+    assert isinstance(stored, StoredFeatures)
+
+
+def test_a_folder_of_none_is_learned_and_never_given(first, sample, tmp_path):
+    place, (*taught, stranger) = first
+    labelled = tmp_path / "labelled"
+    labelled.mkdir()
+    for name in taught:
+        (labelled / name).symlink_to(sample.labelled / name)
+    (labelled / "other").symlink_to(sample.labelled / stranger)
+    flowerray.extract(labelled, out=tmp_path / "f", base="thumbnail")
+    trained = flowerray.train(tmp_path / "f", out=tmp_path / "c")
+    assert trained.classes == sorted([*taught, "none"])
+    flowerray.label(
+        place / "kept", classifier=tmp_path / "c", out=tmp_path / "l", min_precision=0.5
+    )
+    rows = rows_of(tmp_path / "l")
+    assert {row["label"] for row in rows} == {*taught, None}
+    none = [row for row in rows if row["label"] is None]
+    assert none and all(row["unlabelled"] and row["accepted"] is False for row in none)
+    assert all(row["top_k"][0]["label"] == "none" for row in none)
+
+
+def test_a_class_that_people_named_becomes_one_with_photographs_enough(
+    first, truth, tmp_path, capsys
+):
+    place, (*_, stranger) = first
+    strangers = [uri for uri in truth if truth[uri] == stranger]
+    options = {"pile_features": place / "kept"}
+    few = said(tmp_path / "few.csv", dict.fromkeys(strangers[:4], "daisy"))
+    done = flowerray.train(place / "features", out=tmp_path / "c", corrections=few, **options)
+    assert "daisy" not in done.classes
+    assert "with 6 photographs more than the 4" in capsys.readouterr().err
+    many = said(tmp_path / "many.csv", dict.fromkeys(strangers[4:10], "daisy"))
+    both = f"{few},{many}"
+    done = flowerray.train(place / "features", out=tmp_path / "d", corrections=both, **options)
+    assert "daisy" in done.classes
+
+
+def test_the_newest_answer_holds_and_contradictions_are_told(first, truth, tmp_path, capsys):
+    place, (one, other, _) = first
+    uri = next(iter(truth))
+    old = said(tmp_path / "old.csv", {uri: one}, when="2026-11-26")
+    new = said(tmp_path / "new.csv", {uri: other}, when="2026-11-27")
+    flowerray.label(place / "kept", classifier=place / "c1", out=tmp_path / "l")
+    flowerray.accept(tmp_path / "l", corrections=f"{new},{old}")
+    assert "1 photographs have different answers, the newest holds" in capsys.readouterr().err
+    assert next(row for row in rows_of(tmp_path / "l") if row["uri"] == uri)["label"] == other
+    flowerray.accept(tmp_path / "l", corrections=old)  # what is kept is newer
+    assert next(row for row in rows_of(tmp_path / "l") if row["uri"] == uri)["label"] == other
+
+
+def test_what_does_not_fit_is_told_in_one_line(first, sample, tmp_path):
+    place, classes = first
+    flowerray.extract(sample.pile, out=tmp_path / "raw", base="thumbnail", pool="none")
+    with pytest.raises(UsageError, match=r"another make than .*pool: None / embedding"):
+        flowerray.label(tmp_path / "raw", classifier=place / "c1", out=tmp_path / "l")
+    with pytest.raises(UsageError, match="leave --precision out"):
+        flowerray.label(
+            sample.pile,
+            classifier=place / "c1",
+            out=tmp_path / "l",
+            keep_features=tmp_path / "k",
+            precision="bfloat16",
+        )
+    flowerray.label(place / "kept", classifier=place / "c1", out=tmp_path / "l")
+    other = said(tmp_path / "other.csv", {"/another/pile/1.jpg": classes[0]})
+    with pytest.raises(FlowerrayError, match="is it of another pile"):
+        flowerray.accept(tmp_path / "l", corrections=other)
+    with pytest.raises(UsageError, match="say what is accepted"):
+        flowerray.accept(tmp_path / "l")
+    (tmp_path / "t.json").write_text('{"nobody": 0.5}')
+    with pytest.raises(FlowerrayError, match="names 'nobody', which is no class"):
+        flowerray.accept(tmp_path / "l", thresholds=tmp_path / "t.json")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name, source in zip(("none", "other"), classes, strict=False):
+        (alone / name).symlink_to(sample.labelled / source)
+    flowerray.extract(alone, out=tmp_path / "none", base="thumbnail")
+    with pytest.raises(FlowerrayError, match="stands for none of the others: add a class"):
+        flowerray.train(tmp_path / "none", out=tmp_path / "c")
