@@ -18,6 +18,7 @@ if (
 
 from flowerray.api import (
     accept,
+    audit,
     baseline,
     check,
     evaluate,
@@ -37,6 +38,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "accept",
+    "audit",
     "baseline",
     "check",
     "evaluate",

@@ -4,6 +4,7 @@ from os import PathLike
 from typing import Any, Literal
 
 from flowerray.accept import AcceptSummary
+from flowerray.audit import AuditSummary
 from flowerray.baseline import BaselineSummary
 from flowerray.check import CheckSummary
 from flowerray.export import ExportSummary
@@ -140,6 +141,8 @@ def train(
     patience: int | None = None,
     class_weights: Literal['balanced'] | None = None,
     corrections: str | PathLike[str] | None = None,
+    pile_features: str | PathLike[str] | None = None,
+    none_class: str | None = None,
     weights: str | PathLike[str] = 'imagenet',
     seed: int = 0,
     overwrite: bool = False,
@@ -166,9 +169,15 @@ def train(
             one's]
         class_weights (Literal['balanced'] | None, default None): balanced gives each class the
             same weight, however many photographs it has
-        corrections (str | PathLike[str] | None, default None): table with columns uri and
-            label, as a report exports it, or findings of `flowerray check`; photographs that
-            the features lack are trained on too, an empty label leaves a photograph out
+        corrections (str | PathLike[str] | None, default None): tables, with commas between, of
+            what people said: uri and label, as a report exports them and labels keep them, or
+            findings of `flowerray check`; photographs that the features lack are trained on
+            too, the label none says that none of the classes is there, an empty one leaves a
+            photograph out
+        pile_features (str | PathLike[str] | None, default None): stored features of the pile,
+            which photographs that corrections name are taken from
+        none_class (str | None, default None): the class that stands for none of the others: it
+            is learned, and never given as a label [none or other, where there is one]
         weights (str | PathLike[str], default 'imagenet'): the base's weights, for finetune:
             imagenet, a file, or random
         seed (int, default 0): seed of initial values and shuffling
@@ -346,6 +355,52 @@ def accept(
 
     Returns:
         AcceptSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def audit(
+    labels: str | PathLike[str],
+    *,
+    number: int | None = None,
+    judged: str | PathLike[str] | None = None,
+    out: str | PathLike[str] = 'audit.csv',
+    min_precision: float | None = None,
+    bound_confidence: float = 0.95,
+    seed: int = 0,
+    label_column: str | None = None,
+    uri_column: str | None = None,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
+) -> AuditSummary:
+    """Tell how right the accepted labels of a pile are, by people's judgement of a sample.
+
+    Args:
+        labels (str | PathLike[str]): directory that `flowerray label` wrote
+        number (int | None, default None): draw so many accepted labels for people to judge [say
+            how many are needed]
+        judged (str | PathLike[str] | None, default None): what people said of those drawn: tell
+            the precision
+        out (str | PathLike[str], default 'audit.csv'): the photographs to judge
+        min_precision (float | None, default None): the precision that is to be shown [what the
+            labels were accepted for, or 0.97]
+        bound_confidence (float, default 0.95): how sure the bound is to be
+        seed (int, default 0): seed of the sample
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
+
+    Returns:
+        AuditSummary
 
     Raises:
         UsageError: an option is of another type, out of range, or contradicts another.

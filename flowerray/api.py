@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from flowerray import settings as all_settings
 from flowerray.settings import (
     AcceptSettings,
+    AuditSettings,
     BaselineSettings,
     CheckSettings,
     EvaluateSettings,
@@ -37,6 +38,7 @@ from flowerray.settings import (
 
 if TYPE_CHECKING:
     from flowerray.commands.accept import AcceptSummary
+    from flowerray.commands.audit import AuditSummary
     from flowerray.commands.baseline import BaselineSummary
     from flowerray.commands.check import CheckSummary
     from flowerray.commands.export import ExportSummary
@@ -158,6 +160,14 @@ def accept(settings: AcceptSettings) -> AcceptSummary:
 
 
 @_call
+def audit(settings: AuditSettings) -> AuditSummary:
+    """Tell how right the accepted labels of a pile are, by people's judgement of a sample."""
+    from flowerray.commands.audit import audit
+
+    return audit(settings)
+
+
+@_call
 def run(settings: RunSettings) -> RunSummary:
     """Extract, train and label in one go."""
     from flowerray.commands.run import run
@@ -216,7 +226,7 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
 CALLS = {
     call.__name__: call
     for call in (
-        *(extract, train, label, accept, run, evaluate, verify),
+        *(extract, train, label, accept, audit, run, evaluate, verify),
         *(check, report, export, baseline),
     )
 }

@@ -19,6 +19,7 @@ from flowerray.progress import say
 from flowerray.settings import (
     HEADINGS,
     AcceptSettings,
+    AuditSettings,
     BaselineSettings,
     CheckSettings,
     ClusterSettings,
@@ -132,6 +133,17 @@ JOBS: dict[str, Command] = {
         (
             "flowerray accept labels --min-precision 0.97",
             "flowerray accept labels --corrections corrections.csv",
+        ),
+    ),
+    "audit": Command(
+        "tell how right the accepted labels of a pile are, by judging a few",
+        AuditSettings,
+        api.audit,
+        shown.audit,
+        (
+            "flowerray audit labels",
+            "flowerray audit labels --number 300",
+            "flowerray audit labels --judged audit.csv",
         ),
     ),
     "run": Command(

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from flowerray.bases import weights as pretrained
 from flowerray.bases.spec import BaseSpec
 from flowerray.commands.accept import classes_of, closed, decided, decision_asked, finished
+from flowerray.commands.compared import compared
 from flowerray.commands.extract import Like, extract_listed
 from flowerray.errors import UsageError
 from flowerray.heads import classifier
@@ -43,9 +44,9 @@ class LabelSummary:
     """What a labelling did. `labels` counts by class, `rejected` by reason; `accepted` counts the
     labels that thresholds accept, None where none were asked for; `human` the photographs that
     people decided, `unlabelled` those that are none of the classes, `novel` those unlike all that
-    was trained on; `agreement` says of how many `photographs` the label is the `same` as
-    at the classifier's own precision; the rest is of this run alone, see
-    ``flowerray.pipeline.inference.Timing``."""
+    was trained on; `shifted` names what of the pile doesn't look like the classifier's evidence;
+    `agreement` says of how many `photographs` the label is the `same` as at the classifier's own
+    precision; the rest is of this run alone, see ``flowerray.pipeline.inference.Timing``."""
 
     out: str
     photographs: int
@@ -54,6 +55,7 @@ class LabelSummary:
     human: int
     unlabelled: int
     novel: int
+    shifted: list[str]
     rejected: dict[str, int]
     precision: str
     agreement: dict[str, int] | None
@@ -171,6 +173,7 @@ def _label_into(
     if settings.gallery:
         _draw_gallery(output, entries, settings.gallery, settings.limits)
     output = closed(output)
+    shifted = _shifted(output, stored) if stored and spec.pool == "embedding" else []
     rejected = dict(counts.rejected.most_common())
     shards.check_some_used(output.manifest.rows, rejected, shards.RETRY)
     return LabelSummary(
@@ -181,11 +184,24 @@ def _label_into(
         counts.human,
         counts.unlabelled,
         counts.novel,
+        shifted,
         rejected,
         spec.precision,
         output.run.get("agreement"),
         **dataclasses.asdict(timing),
     )
+
+
+def _shifted(output: Output, stored: StoredFeatures) -> list[str]:
+    """In what the pile doesn't look like the evidence, which is said."""
+    found = [one.name for one in compared(output, stored) if one.shifted]
+    if found:
+        say(
+            f"label: this pile doesn't look like what the classifier was tried on "
+            f"({', '.join(found)}): precisions are of photographs like those; `flowerray audit "
+            f"{output.folder}` measures it here"
+        )
+    return found
 
 
 def _spec_of_stored(

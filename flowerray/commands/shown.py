@@ -61,6 +61,41 @@ def accept(done: Any) -> str:
     return "\n".join([*lines, f"labels: {done.out}"])
 
 
+def audit(done: Any) -> str:
+    if done.precision is None:
+        lines = [f"{done.labels:,} labels are accepted that nobody has decided"]
+        lines += [
+            f"to show {done.wanted:g} should {float(expected):.1%} be right: judge {number:,}"
+            for expected, number in done.needed.items()
+            if number is not None
+        ]
+        if done.drawn is None:
+            return "\n".join([*lines, f"next: flowerray audit {done.out} --number 300"])
+        return "\n".join(
+            [
+                *lines,
+                f"to judge: {done.drawn:,} photographs in {done.to_judge}; fill in each one's "
+                "label, none where it is none of the classes",
+                f"next: flowerray audit {done.out} --judged {done.to_judge}",
+            ]
+        )
+    sure = f"{done.bound_confidence:.0%} sure"
+    found = [("all", done.precision), *done.classes.items()]
+    lines = [
+        f"{name}: {one.judged - one.wrong:,} of {one.judged:,} judged right ({one.estimate:.1%}), "
+        f"at least {one.bound:.1%} of {one.labels:,} ({sure})"
+        for name, one in found
+        if one.judged
+    ]
+    if done.holds:
+        return "\n".join([*lines, f"the precision of {done.wanted:g} holds"])
+    lines.append(f"a precision of {done.wanted:g} is not shown")
+    if done.thresholds is None:
+        return "\n".join([*lines, "nor would it be at any higher confidence: judge more"])
+    mend = f"next: flowerray accept {done.out} --thresholds {done.thresholds}"
+    return "\n".join([*lines, f"it is shown at higher confidences: {done.thresholds}", mend])
+
+
 def run(done: Any) -> str:
     label = done.label
     rate = f", {label.computed / label.seconds:.1f} a second" if label.computed else ""

@@ -45,6 +45,7 @@ EVIDENCE = pa.schema(
         ("confidence", pa.float32()),
         ("probabilities", pa.list_(pa.float32())),
         ("novelty", pa.float32()),
+        ("embedding", pa.list_(pa.float16())),  # null where the features are something else
     ]
 )
 # A head is made of these alone; anything else in head.keras could run code of a stranger's.

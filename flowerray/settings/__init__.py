@@ -8,6 +8,7 @@ from these, so an option is written down once.
 from flowerray.settings.commands import (
     CHECKS,
     AcceptSettings,
+    AuditSettings,
     BaselineSettings,
     CheckSettings,
     EvaluateSettings,
@@ -65,6 +66,7 @@ __all__ = [
     "RECIPES",
     "AcceptSettings",
     "AcceptanceSettings",
+    "AuditSettings",
     "BaselineSettings",
     "CheckSettings",
     "ClusterSettings",

@@ -38,6 +38,39 @@ class AcceptSettings(AcceptanceSettings, StorageSettings, ColumnSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditSettings(StorageSettings, ColumnSettings):
+    """Settings of :func:`flowerray.audit`."""
+
+    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    number: int | None = option(
+        "draw so many accepted labels for people to judge [say how many are needed]",
+        None,
+        minimum=1,
+        metavar="N",
+    )
+    judged: str | None = option(
+        "what people said of those drawn: tell the precision", None, metavar="CSV", path=True
+    )
+    out: str = option("the photographs to judge", "audit.csv", metavar="CSV", path=True)
+    min_precision: float | None = option(
+        "the precision that is to be shown [what the labels were accepted for, or 0.97]",
+        None,
+        minimum=0.5,
+        maximum=1.0,
+        metavar="P",
+    )
+    bound_confidence: float = option(
+        "how sure the bound is to be", 0.95, minimum=0.5, maximum=0.9999, metavar="P"
+    )
+    seed: int = option("seed of the sample", 0, minimum=0, maximum=MOST_SEED, metavar="N")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.number is not None and self.judged is not None:
+            raise UsageError("give --number to draw, or --judged with what people said")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.evaluate`."""
 

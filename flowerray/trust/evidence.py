@@ -90,18 +90,26 @@ def evidence_table(loaded: TrainingSet, fitted: Fitted) -> pa.Table:
     data, judged, unseen = loaded.data, fitted.judged, fitted.unseen
     trained_on = [loaded.uris["train"][i] for i in judged]
     parts = [
-        ("train", trained_on, data.labels[judged], fitted.out_of_fold, fitted.training_novelty),
+        (
+            "train",
+            trained_on,
+            data.labels[judged],
+            fitted.out_of_fold,
+            fitted.training_novelty,
+            data.features[judged] if data.embedded else None,
+        ),
         (
             "valid",
             [loaded.uris["valid"][i] for i in unseen],
             data.valid_labels[unseen],
             fitted.valid[unseen],
             fitted.valid_novelty[unseen],
+            data.valid_features[unseen] if data.embedded else None,
         ),
     ]
     names = np.array(loaded.classes, object)
     tables = []
-    for part, uris, truth, probabilities, novel in parts:
+    for part, uris, truth, probabilities, novel, embedded in parts:
         columns = [
             pa.array(uris, pa.string()),
             pa.array([part] * len(truth), pa.string()),
@@ -110,6 +118,13 @@ def evidence_table(loaded: TrainingSet, fitted: Fitted) -> pa.Table:
             pa.array(probabilities.max(axis=1), pa.float32()),
             pa.array(list(probabilities.astype(np.float32)), pa.list_(pa.float32())),
             pa.array(novel, pa.float32()),
+            pa.nulls(len(truth), pa.list_(pa.float16())) if embedded is None else _lists(embedded),
         ]
         tables.append(pa.table(columns, schema=classifier.EVIDENCE))
     return pa.concat_tables(tables)
+
+
+def _lists(rows: np.ndarray) -> pa.ListArray:
+    """`rows` (n, width), a list each."""
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.asarray(rows).ravel()))

@@ -1,0 +1,238 @@
+"""An honest precision for a pile: people judge a random sample of its accepted labels.
+
+The sample is drawn once and kept beside the labels, audit.parquet; what people say of it gives the
+precision and its bound (see ``flowerray.trust.audit``), and is kept as corrections are.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flowerray.commands.accept import accept, classes_of
+from flowerray.errors import FlowerrayError, UsageError
+from flowerray.outputs import lease, shards
+from flowerray.outputs.derived import acceptance_of
+from flowerray.outputs.record import Output, read_output
+from flowerray.settings import AcceptSettings, AuditSettings
+from flowerray.sources import answers, uris
+from flowerray.stores import expanded, is_remote
+from flowerray.stores.folder import whole_file
+from flowerray.trust import audit as sampling
+from flowerray.trust.acceptance import HUMAN
+from flowerray.trust.audit import Precision, Sample
+
+SAMPLE, THRESHOLDS = "audit.parquet", "thresholds.json"
+EXPECTED = (0.98, 0.99, 0.995, 1.0)  # precisions that the sizes are told for
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Of so many accepted `labels` so many were `judged`, of which so many were `wrong`: the
+    precision's `estimate`, None where none was judged, and its lower `bound`."""
+
+    labels: int
+    judged: int
+    wrong: int
+    estimate: float | None
+    bound: float
+
+    @classmethod
+    def of(cls, found: Precision) -> Judged:
+        return cls(found.labels, found.judged, found.wrong, found.estimate, found.bound)
+
+
+@dataclass(frozen=True)
+class AuditSummary:
+    """Of so many accepted `labels` so many were `drawn` to judge, into the file `to_judge`, or
+    were judged: `precision` over all, and `classes` each. `holds` says whether the bound reaches
+    the `wanted` precision; if not, `thresholds` names a file with those at which it does, where
+    there are any. `needed` says how many to judge for it, by the precision expected."""
+
+    out: str
+    labels: int
+    wanted: float
+    bound_confidence: float
+    needed: dict[str, int | None]
+    drawn: int | None = None
+    to_judge: str | None = None
+    precision: Judged | None = None
+    classes: dict[str, Judged] | None = None
+    holds: bool | None = None
+    thresholds: str | None = None
+
+
+def audit(settings: AuditSettings) -> AuditSummary:
+    """Draw accepted labels for people to judge, or tell by what they said how many are right.
+
+    Raises:
+        FlowerrayError: no labels, none accepted, an answer is missing, or none was drawn yet.
+    """
+    output = read_output(settings.labels, "labels")
+    output.check_whole()
+    asked = acceptance_of(output.run)
+    if asked["thresholds"] is None:
+        raise FlowerrayError(
+            f"nothing of {output.folder} is accepted: accept some first, by `flowerray accept "
+            f"{output.folder} --min-precision 0.97`"
+        )
+    wanted = settings.min_precision or asked["min_precision"] or 0.97
+    if settings.judged is not None:
+        return _told(output, settings, wanted)
+    accepted = _accepted(output)
+    labels = len(accepted)
+    if not labels:
+        raise FlowerrayError(
+            f"nothing to audit: no label of {output.folder} is accepted that nobody has decided; "
+            "accept some first, with a lower --min-precision or --min-confidence"
+        )
+    needed = {
+        f"{expected:g}": sampling.needed(labels, wanted, expected, settings.bound_confidence)
+        for expected in EXPECTED
+        if expected > wanted
+    }
+    summary = AuditSummary(str(output.folder), labels, wanted, settings.bound_confidence, needed)
+    if settings.number is None:
+        return summary
+    if not is_remote(settings.out) and os.path.exists(expanded(settings.out)):
+        raise UsageError(f"{settings.out} is there: judge that, or choose another --out")
+    drawn = _drawn(output, accepted, settings)
+    return AuditSummary(**{**vars(summary), "drawn": drawn, "to_judge": settings.out})
+
+
+def _accepted(output: Output) -> pa.Table:
+    """The accepted labels that nobody decided: image_id, uri, label, confidence."""
+    columns = ["image_id", "uri", "label", "confidence", "accepted", "source"]
+    tables = []
+    for table in shards.iter_shards(output, columns):
+        mine = pc.fill_null(table["accepted"], False)
+        if "source" in table.column_names:
+            mine = pc.and_(mine, pc.not_equal(table["source"], HUMAN))
+        tables.append(table.filter(mine).select(columns[:4]))
+    return pa.concat_tables(tables)
+
+
+def _drawn(output: Output, accepted: pa.Table, settings: AuditSettings) -> int:
+    """Draw the sample, keep it beside the labels, and write what to judge as CSV."""
+    names = classes_of(output)
+    classes = pc.index_in(accepted["label"], pa.array(names)).to_numpy()
+    confidence = accepted["confidence"].to_numpy()
+    assert settings.number is not None
+    sample = sampling.draw(classes, confidence, settings.number, settings.seed)
+    drawn = np.zeros(len(accepted), bool)
+    drawn[sample.places] = True
+    kept = accepted.take(pa.array(sample.order)).append_column("drawn", pa.array(drawn))
+    uris_of_drawn = pc.if_else(kept["drawn"], kept["uri"], pa.scalar(None, pa.string()))
+    kept = kept.set_column(kept.column_names.index("uri"), "uri", uris_of_drawn)
+    about = {"size": str(sample.size), "each": str(sample.each), "classes": json.dumps(names)}
+    to_judge = kept.filter(kept["drawn"]).sort_by("image_id").select(["uri"]).to_pydict()["uri"]
+    with lease.held(output.folder, "labels") as mine:
+        with mine.create(SAMPLE) as stream:
+            pq.write_table(kept.replace_schema_metadata(about), stream, compression="zstd")
+        text = io.StringIO()
+        # Without the classifier's label: who judges should not be led.
+        csv.writer(text, lineterminator="\n").writerows(
+            [("uri", "label"), *((u, "") for u in to_judge)]
+        )
+        with whole_file(settings.out) as stream:
+            stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    return len(to_judge)
+
+
+def _told(output: Output, settings: AuditSettings, wanted: float) -> AuditSummary:
+    """What people's answers say of the sample that was drawn last; they are kept as corrections."""
+    assert settings.judged is not None
+    kept, sample, names = _sample_of(output)
+    said = answers.read(settings.judged, settings.columns)
+    by_key = {
+        uris.key(uri): label
+        for uri, label in zip(said["uri"].to_pylist(), said["label"].to_pylist(), strict=True)
+        if label is not None
+    }
+    drawn = kept.filter(kept["drawn"])
+    found = [by_key.get(uris.key(uri)) for uri in drawn["uri"].to_pylist()]
+    if missing := found.count(None):
+        raise FlowerrayError(
+            f"{settings.judged} lacks a label for {missing:,} of the {len(found):,} photographs "
+            f"drawn, such as {drawn['uri'][found.index(None)].as_py()}: fill it in, or none where "
+            "it is none of the classes, and run this again"
+        )
+    right = np.array(found, object) == np.array(drawn["label"].to_pylist(), object)
+    precision = sampling.overall(sample, right, settings.bound_confidence)
+    classes = sampling.by_class(sample, right, len(names), settings.bound_confidence)
+    holds, path = precision.bound >= wanted, None
+    if not holds:
+        offered = sampling.thresholds(sample, right, names, wanted, settings.bound_confidence)
+        path = _offered(output, {n: one["threshold"] for n, one in offered.items()})
+    accept(
+        AcceptSettings(
+            labels=settings.labels,
+            corrections=settings.judged,
+            uri_column=settings.uri_column,
+            label_column=settings.label_column,
+        )
+    )
+    return AuditSummary(
+        str(output.folder),
+        precision.labels,
+        wanted,
+        settings.bound_confidence,
+        {},
+        precision=Judged.of(precision),
+        classes=dict(zip(names, map(Judged.of, classes), strict=True)),
+        holds=holds,
+        thresholds=path,
+    )
+
+
+def _sample_of(output: Output) -> tuple[pa.Table, Sample, list[str]]:
+    """The sample that was drawn last: its table, itself, the classes."""
+    try:
+        kept = pq.read_table(output.folder.open(SAMPLE))
+        about = {key.decode(): value.decode() for key, value in kept.schema.metadata.items()}
+        names = json.loads(about["classes"])
+        size, each = int(about["size"]), int(about["each"])
+    except FileNotFoundError:
+        raise FlowerrayError(
+            f"no sample of {output.folder} was drawn: `flowerray audit {output.folder} "
+            "--number 300` draws one to judge"
+        ) from None
+    except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+        raise FlowerrayError(f"{output.folder.file(SAMPLE)} can't be read: {error}") from None
+    counts = np.bincount(
+        pc.index_in(kept["label"], pa.array(names)).to_numpy(), minlength=len(names)
+    )
+    sample = Sample(
+        kept["image_id"].to_numpy(),
+        np.concatenate([[0], np.cumsum(counts)]),
+        kept["confidence"].to_numpy(),
+        np.flatnonzero(kept["drawn"].to_numpy(zero_copy_only=False)),
+        size,
+        each,
+    )
+    return kept, sample, names
+
+
+def _offered(output: Output, least: dict[str, float | None]) -> str | None:
+    """Write the thresholds at which the promise holds, no lower than what was accepted at; None
+    where there are none."""
+    before: dict[str, Any] = acceptance_of(output.run)["thresholds"]
+    offered = {
+        name: max(one, before[name]["threshold"])
+        for name, one in least.items()
+        if one is not None and before[name]["threshold"] is not None
+    }
+    if not offered:
+        return None
+    with lease.held(output.folder, "labels") as mine:
+        mine.write(THRESHOLDS, json.dumps(offered, indent=2).encode())
+    return output.folder.file(THRESHOLDS)
