@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from measure import machine, peak_megabytes
 
 from flowerray.bases.spec import BaseSpec
-from flowerray.commands.label import _Counts
+from flowerray.commands.accept import Counts
 from flowerray.commands.verify import verify
 from flowerray.outputs import shards
 from flowerray.outputs.manifest import (
@@ -325,7 +325,7 @@ def last_pass(do: Callable[[Output], Any]) -> Callable[[Path, int], dict[str, An
 
 
 def count_labels(output: Output) -> None:
-    counts = _Counts()
+    counts = Counts()
     for table in shards.iter_shards(output, ["label", "error", "novelty", "accepted"]):
         counts.add(table)
 

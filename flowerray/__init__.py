@@ -45,8 +45,17 @@ __all__ = [
     "export",
     "extract",
     "label",
+    "load",
     "report",
     "run",
     "train",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "load":  # not before it is asked for: it takes numpy and Arrow with it
+        from flowerray.commands.predict import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

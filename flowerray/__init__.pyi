@@ -3,17 +3,18 @@
 from os import PathLike
 from typing import Any, Literal
 
-from flowerray.accept import AcceptSummary
-from flowerray.audit import AuditSummary
-from flowerray.baseline import BaselineSummary
-from flowerray.check import CheckSummary
-from flowerray.export import ExportSummary
-from flowerray.extract import ExtractSummary
-from flowerray.label import LabelSummary
-from flowerray.report import ReportSummary
-from flowerray.run import RunSummary
-from flowerray.train import TrainSummary
-from flowerray.verify import Verdict
+from flowerray.commands.accept import AcceptSummary
+from flowerray.commands.audit import AuditSummary
+from flowerray.commands.baseline import BaselineSummary
+from flowerray.commands.check import CheckSummary
+from flowerray.commands.export import ExportSummary
+from flowerray.commands.extract import ExtractSummary
+from flowerray.commands.label import LabelSummary
+from flowerray.commands.report import ReportSummary
+from flowerray.commands.run import RunSummary
+from flowerray.commands.train import TrainSummary
+from flowerray.commands.verify import Verdict
+from flowerray.commands.predict import load as load
 from flowerray.errors import FlowerrayError as FlowerrayError
 from flowerray.errors import UsageError as UsageError
 

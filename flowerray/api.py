@@ -242,10 +242,11 @@ def stub() -> str:
         "from typing import Any, Literal",
         "",
         *(
-            f"from flowerray.{name} import {signature.return_annotation}"
+            f"from flowerray.commands.{name} import {signature.return_annotation}"
             for name, signature in sorted(signatures.items())
             if signature.return_annotation.isidentifier()
         ),
+        "from flowerray.commands.predict import load as load",
         "from flowerray.errors import FlowerrayError as FlowerrayError",
         "from flowerray.errors import UsageError as UsageError",
         "",

@@ -29,6 +29,7 @@ from flowerray.settings import (
     ExtractSettings,
     LabelSettings,
     PlanSettings,
+    PredictSettings,
     ReportSettings,
     RunSettings,
     SampleSettings,
@@ -72,6 +73,12 @@ def _weights(settings: WeightsSettings) -> Any:
         return weights.in_cache()
     found = weights.fetch(settings.base, Path(settings.file) if settings.file else None, say)
     return {"base": settings.base, "source": found.source, "sha256": found.sha256}
+
+
+def _predict(settings: PredictSettings) -> Any:
+    from flowerray.commands.predict import predict
+
+    return predict(settings)
 
 
 def _plan(settings: PlanSettings) -> Any:
@@ -286,6 +293,16 @@ def _completion(settings: CompletionSettings) -> str:
 
 COMMANDS = {
     **JOBS,
+    "predict": Command(
+        "say what a few photographs show, here and now",
+        PredictSettings,
+        _predict,
+        shown.predict,
+        (
+            "flowerray predict rose.jpg --classifier classifier",
+            "flowerray predict *.jpg --classifier classifier --min-precision 0.97 --json",
+        ),
+    ),
     "config": Command(
         "print a YAML file with every option of a command, to edit and give to its --config",
         ConfigSettings,
@@ -381,6 +398,8 @@ def _add_option(
         )
         return action
     arguments: dict[str, Any] = {"help": rule["help"], "type": kind, "metavar": rule["metavar"]}
+    if kind is tuple:
+        arguments |= {"type": str, "nargs": "+"}
     if rule["choices"]:
         arguments["choices"] = rule["choices"]
     if default is not dataclasses.MISSING:

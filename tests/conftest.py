@@ -82,13 +82,18 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
 
 @pytest.fixture(scope="session")
 def fast(sample: SampleSet, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`features` of the sample set and a `classifier`: on thumbnails, so poor but fast."""
+    """`features` of the sample set, the same `whole` and not as embeddings, and a `classifier`: on
+    thumbnails, so poor but fast."""
     from flowerray.commands.extract import extract
     from flowerray.commands.train import train
     from flowerray.settings import ExtractSettings, TrainSettings
 
     here = tmp_path_factory.mktemp("fast")
     extract(ExtractSettings(images=sample.labelled, out=here / "features", base="thumbnail"))
+    whole = ExtractSettings(
+        images=sample.labelled, out=here / "whole", base="thumbnail", pool="none"
+    )
+    extract(whole)
     train(TrainSettings(features=here / "features", out=here / "classifier"))
     return here
 

@@ -25,7 +25,7 @@ from flowerray.exports.folders import _names, folder_name
 from flowerray.outputs import shards
 from flowerray.outputs.manifest import rows_of
 from flowerray.outputs.record import read_output
-from flowerray.outputs.schemas import LABELS
+from flowerray.outputs.schemas import FOR_PEOPLE, LABELS
 from flowerray.outputs.setup import open_output
 from flowerray.settings import ExportSettings, ExtractSettings, LabelSettings
 from flowerray.sources.listing import photographs_to_label
@@ -124,7 +124,7 @@ def test_tables_have_every_row_and_column(exported, labels, tmp_path):
     done = exported("csv", out=str(tmp_path / "l.csv"))
     assert (done.photographs, done.left_out) == (len(ROWS), 0)
     rows = list(csv.DictReader((tmp_path / "l.csv").open(newline="")))
-    assert list(rows[0]) == LABELS.names
+    assert list(rows[0]) == FOR_PEOPLE
     wanted = shards.read_table(read_output(str(labels), "labels"), SCHEMA.names).to_pylist()
     assert [r["uri"] for r in rows] == [r["uri"] for r in wanted]
     assert [r["label"] or None for r in rows] == [r["label"] for r in wanted]

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def features(sample, local_ray, tmp_path_factory):
     out = tmp_path_factory.mktemp("jobs") / "features"
-    settings = ExtractSettings(images=str(sample.labelled), out=str(out), shard_size=8)
+    settings = ExtractSettings(images=str(sample.labelled), out=str(out), shard_size=8, pool="none")
     return extract(settings), out
 
 

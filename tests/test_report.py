@@ -37,7 +37,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def trained(fast, tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "classifier"
-    train(TrainSettings(features=fast / "features", out=out, recipe="article", epochs=3))
+    train(TrainSettings(features=fast / "whole", out=out, recipe="article", epochs=3))
     return out
 
 
@@ -505,7 +505,7 @@ def test_what_people_decide_is_trained_on(sample, fast, visit, tmp_path):
     page.keyboard.press("2")
     page.keyboard.press("x")
     text, rows = exported(page)
-    assert [row["label"] for row in rows] == ["sunflower", ""]
+    assert [row["label"] for row in rows] == ["sunflower", "none"]
     assert {row["uri"] for row in rows} <= {row["uri"] for row in review}
     (tmp_path / "corrections.csv").write_text(text)
     train(

@@ -250,7 +250,9 @@ def test_the_three_jobs_in_a_bucket_give_the_labels_of_local_files(fast, s3, sam
     assert told(here) == told(there)
     assert sum(row["error"] is not None for row in there) == 4
     out = Folder("s3://flowers/jobs")
-    assert out.names("labels") == {"run.json", "manifest", "shards", "labels.csv", "review.parquet"}
+    assert out.names("labels") == {
+        *("run.json", "manifest", "shards", "labels.csv", "review.parquet", "evidence.parquet")
+    }
     assert out.names(".") >= {"labels.png", "labels.html", "labels.jsonl"}
     # Done already: nothing is computed again, and other settings are refused.
     again = LabelSettings(

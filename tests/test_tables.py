@@ -201,14 +201,19 @@ def test_a_list_names_files_that_are_no_utf8(tmp_path):
     assert uri.startswith("file://") and uri.endswith("ros%E9.jpg")
 
 
+def said_in(path):
+    table = answers.read(str(path))
+    return dict(zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+
 def test_truths_and_corrections_are_read_alike(here):
     (here / "t.csv").write_text("sep=;\nFile;Class\n\\photos\\rose\\0.jpg;rose \nb.jpg; \n")
-    assert answers.read(str(here / "t.csv"), "file") == {
+    assert answers.truths(str(here / "t.csv")) == {
         "/photos/rose/0.jpg": "rose",
         "b.jpg": None,
     }
     (here / "c.csv").write_text("path;class\nphotos\\rose\\0.jpg;tulip\n", "utf-16")
-    assert answers.read(str(here / "c.csv")) == {str(here / "photos/rose/0.jpg"): "tulip"}
+    assert said_in(here / "c.csv") == {str(here / "photos/rose/0.jpg"): "tulip"}
 
 
 def test_findings_of_check_are_corrections_of_what_is_mislabelled(here, capsys):
@@ -218,6 +223,6 @@ def test_findings_of_check_are_corrections_of_what_is_mislabelled(here, capsys):
         "mislabelled,photos/rose/0.jpg,,rose,tulip,0.9,\n"
         "few_photographs,,,rose,,3,\n"
     )
-    found = answers.read(str(here / "findings.csv"))
+    found = said_in(here / "findings.csv")
     assert found == {str(here / "photos/rose/0.jpg"): "tulip"}
     assert "the 1 suggested labels are taken, the 2 other" in capsys.readouterr().err

@@ -24,7 +24,7 @@ FINAL = {
 
 @pytest.fixture
 def features(fast):
-    return str(fast / "features")
+    return str(fast / "whole")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flowerray.bases import hardware
 from flowerray.bases import weights as pretrained
 from flowerray.bases.spec import BaseSpec
 from flowerray.commands.accept import classes_of, closed, decided, decision_asked, finished
@@ -18,12 +19,13 @@ from flowerray.commands.extract import Like, extract_listed
 from flowerray.errors import UsageError
 from flowerray.heads import classifier
 from flowerray.heads.classifier import Classifier
+from flowerray.heads.prepared import PreparedHead
 from flowerray.outputs import kinds, shards
 from flowerray.outputs.derived import acceptance_of, check_derived, delete_derived
 from flowerray.outputs.record import Output, recorded_spec, with_record, writing
 from flowerray.outputs.setup import open_output
 from flowerray.outputs.stored import StoredFeatures, stored_features
-from flowerray.pipeline import connection, from_features, inference
+from flowerray.pipeline import connection, conversion, from_features, inference
 from flowerray.pipeline.labels import LabelWork
 from flowerray.pipeline.precision import asked_of, settled
 from flowerray.pipeline.prepare import prepared_head, prepared_to_label
@@ -139,7 +141,7 @@ def _label_into(
                 dataclasses.replace(settings, shard_size=stored.shard_size),
             )
             output = open_output(folder, sized, "labels", config, found)
-            work = LabelWork(trained, prepared_head(trained, spec), top_k)
+            work = LabelWork(trained, _head_here(trained, spec), top_k)
             if output.to_do():
                 delete_derived(folder, output.run)  # or a kill before the new would leave it
             timing, _ = from_features.run(output, stored, work)
@@ -190,6 +192,12 @@ def _label_into(
         output.run.get("agreement"),
         **dataclasses.asdict(timing),
     )
+
+
+def _head_here(trained: Classifier, spec: BaseSpec) -> PreparedHead:
+    """The head for this process: OpenVINO's where it is installed."""
+    engine = spec.engine if hardware.has_openvino() else "keras"
+    return prepared_head(trained, dataclasses.replace(spec, engine=engine), conversion.here)
 
 
 def _shifted(output: Output, stored: StoredFeatures) -> list[str]:

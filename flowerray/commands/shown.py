@@ -96,6 +96,19 @@ def audit(done: Any) -> str:
     return "\n".join([*lines, f"it is shown at higher confidences: {done.thresholds}", mend])
 
 
+def predict(done: Any) -> str:
+    lines = []
+    for one in done:
+        if one.error:
+            lines.append(f"{one.uri}: {one.error}")
+            continue
+        said = one.label or "none of the classes"
+        novel = ", novel" if one.novelty > 1 else ""
+        accepted = {True: ", accepted", False: ", not accepted", None: ""}[one.accepted]
+        lines.append(f"{one.uri}: {said} {one.confidence:.3f}{novel}{accepted}")
+    return "\n".join(lines)
+
+
 def run(done: Any) -> str:
     label = done.label
     rate = f", {label.computed / label.seconds:.1f} a second" if label.computed else ""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,24 +24,30 @@ from flowerray.progress import say
 from flowerray.stores.folder import whole_file
 
 Converted = list[np.ndarray]  # graph and constants, both uint8
+Run = Callable[..., Converted]  # how a task is run that converts
 HEADS_KEPT = 32  # those used last, of 0.3 to 50 MB each; another is converted again when it is used
 
 
-def base(spec: BaseSpec, weights: Weights) -> Converted:
+def here(task: Callable[..., Converted], *arguments: Any) -> Converted:
+    """Run what converts in this process, which TensorFlow then stays in."""
+    return task(*arguments)
+
+
+def base(spec: BaseSpec, weights: Weights, run: Run = tasks.run_once) -> Converted:
     """The base of `spec`, which computes in float32 or bfloat16 alike."""
     makes_none = ("precision", "resize", "engine", "colour")
     makes = {k: v for k, v in asdict(spec).items() if k not in makes_none}
 
     def convert() -> Converted:
         say(f"{spec.base}: converting it for OpenVINO, this once")
-        return tasks.run_once(openvino.convert, spec, weights.arrays, None)
+        return run(openvino.convert, spec, weights.arrays, None)
 
     return _cached(spec.base, fingerprint_of(makes), convert)
 
 
-def head(head: bytes) -> Converted:
+def head(head: bytes, run: Run = tasks.run_once) -> Converted:
     """A ``head.keras``: features to probabilities."""
-    return _cached("head", _made(head), lambda: tasks.run_once(openvino.convert_head, head))
+    return _cached("head", _made(head), lambda: run(openvino.convert_head, head))
 
 
 def keep_head(head: bytes, converted: Converted) -> None:

@@ -53,7 +53,7 @@ def prepared(
     if not output.to_do() or spec.engine != "openvino":
         return output, PreparedBase(spec, weights.arrays)
     if spec.calibration is not None:
-        base = _kept(kept_in, spec.calibration)
+        base = quantised_in(kept_in, spec.calibration)
     elif spec.precision == "int8":
         sample = _sample(output, CALIBRATION_PHOTOGRAPHS, SEED)
         say(f"int8: calibrating on {len(sample)} of the photographs")
@@ -66,12 +66,14 @@ def prepared(
     return output, PreparedBase(spec, base)
 
 
-def prepared_head(trained: Classifier, spec: BaseSpec) -> PreparedHead:
+def prepared_head(
+    trained: Classifier, spec: BaseSpec, run: conversion.Run = tasks.run_once
+) -> PreparedHead:
     """The head of a classifier, ready for actors that compute the base of `spec`."""
     if trained.dense is not None:
         return PreparedHead(dense=trained.dense)
     if spec.engine == "openvino":
-        converted = conversion.head(trained.head)
+        converted = conversion.head(trained.head, run)
         return PreparedHead(converted=converted, precision=spec.precision)
     return PreparedHead(keras=trained.head)
 
@@ -170,7 +172,12 @@ def _sha256(base: list[np.ndarray]) -> str:
     return hashlib.sha256(b"".join(array.tobytes() for array in base)).hexdigest()
 
 
-def _kept(folder: Folder, calibration: str) -> list[np.ndarray]:
+def quantised_in(folder: Folder, calibration: str) -> list[np.ndarray]:
+    """The quantised base that lies in `folder`, whose SHA-256 is `calibration`.
+
+    Raises:
+        FlowerrayError: it is lost or another.
+    """
     file = folder.file(QUANTISED)
     try:
         base = conversion.unpack(folder.read(QUANTISED))

@@ -83,17 +83,25 @@ def grouped_options(settings: type[Settings]) -> dict[str, list[dataclasses.Fiel
 
 
 def kinds_of(settings: type[Settings]) -> dict[str, type]:
-    """The type of each option, str, int, float or bool, whether it may be None or not."""
+    """The type of each option, str, int, float, bool or tuple (of str), whether it may be None."""
     kinds = typing.get_type_hints(settings)
     for name, kind in kinds.items():
         if isinstance(kind, types.UnionType):
             kinds[name] = next(k for k in typing.get_args(kind) if k is not types.NoneType)
+        elif typing.get_origin(kind) is tuple:
+            kinds[name] = tuple
     return kinds
 
 
 MOST_SEED = 2**32 - 1  # that Keras and scikit-learn take
-KINDS = {str: str, int: numbers.Integral, float: numbers.Real, bool: bool}
-KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+KINDS = {str: str, int: numbers.Integral, float: numbers.Real, bool: bool, tuple: tuple}
+KIND_NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "names",
+}
 
 
 def fault_of(field: dataclasses.Field[Any], kind: type, value: Any) -> str | None:
@@ -127,6 +135,9 @@ class Settings:
         kinds = kinds_of(type(self))
         for field in dataclasses.fields(self):
             value, kind = getattr(self, field.name), kinds[field.name]
+            if kind is tuple:
+                several = (value,) if isinstance(value, (str, os.PathLike)) else tuple(value)
+                value = tuple(map(os.fspath, several))
             if isinstance(value, os.PathLike):
                 value = os.fspath(value)
             fault = fault_of(field, kind, value)
