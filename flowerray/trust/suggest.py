@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 
@@ -10,9 +11,8 @@ from flowerray.heads.dense import one_thread
 
 SAMPLE = 20_000  # photographs that are clustered, at least; and so many for each wanted:
 SAMPLED_FOR_EACH = 20
-MOST_CLUSTERS = (
-    500  # of one k-means, as in TypiClust; more would take more time than they are worth
-)
+MOST_CLUSTERS = 200  # of one k-means: its time grows with their square
+ROUNDS = 20  # of k-means, which moves little after them
 LEAST_DOUBT = 1e-6  # so that a classifier that is sure of everything still suggests something
 BLOCK = 1 << 16  # rows of probabilities at once
 
@@ -37,9 +37,9 @@ def suggest(
     https://proceedings.mlr.press/v162/hacohen22a.html; the nearest to the centre in place of the
     densest, which did no better on flowers).
 
-    Of a large pile SAMPLE rows are clustered, or SAMPLED_FOR_EACH times `number`, drawn without
-    replacement in proportion to doubt, whereupon they weigh the same; more than MOST_CLUSTERS are
-    sought in parts of that sample. So neither time nor memory grows with the pile beyond a look at
+    Of a large pile SAMPLE rows are clustered, or SAMPLED_FOR_EACH times `number`, drawn by doubt
+    and weighed so that they stand for all of it; more than MOST_CLUSTERS are sought in parts of
+    that sample. So neither time nor memory grows with the pile beyond a look at
     its probabilities. Measured by ``benchmarks/teaching.py``.
 
     The rows are no random sample: they teach, and are no evidence of any precision.
@@ -68,14 +68,8 @@ def suggest(
     weights = np.ones(len(undecided))
     if probabilities is not None:
         weights = np.maximum(doubt(probabilities)[undecided], LEAST_DOUBT)
-    # A row weighs more in the sample or in the clusters, never in both.
-    size = max(SAMPLE, SAMPLED_FOR_EACH * number)
-    if len(undecided) > size:
-        sample = _drawn(weights, size, chance)
-        left, rows, sampled = np.delete(np.arange(len(undecided)), sample), sample, np.ones(size)
-    else:
-        left, rows, sampled = np.zeros(0, int), np.arange(len(undecided)), weights
-    passed = _drawn(np.ones(len(decided)), min(len(decided), MOST_CLUSTERS), chance)
+    rows, sampled = _drawn(weights, max(SAMPLE, SAMPLED_FOR_EACH * number), chance)
+    passed, _ = _drawn(np.ones(len(decided)), MOST_CLUSTERS, chance)
     known = decided[passed] if probabilities is None else decided[:0]
     parts = math.ceil((number + len(known)) / MOST_CLUSTERS)
     found = []
@@ -86,8 +80,9 @@ def suggest(
         found.append(rows[mine[_spread(here, sampled[mine], there, wanted, seed)]])
     chosen = np.concatenate(found)
     if len(chosen) < number:  # fewer different photographs than wanted
-        others = np.setdiff1d(np.concatenate([rows, left]), chosen)
-        chosen = np.append(chosen, others[_drawn(weights[others], number - len(chosen), chance)])
+        others = np.setdiff1d(np.arange(len(undecided)), chosen)
+        more, _ = _drawn(weights[others], number - len(chosen), chance)
+        chosen = np.append(chosen, others[more])
     return undecided[chosen]
 
 
@@ -106,11 +101,17 @@ def doubt(probabilities: np.ndarray) -> np.ndarray:
     return found
 
 
-def _drawn(weights: np.ndarray, number: int, chance: np.random.Generator) -> np.ndarray:
-    """`number` indices in proportion to `weights`, without replacement, by the largest keys of
-    Efraimidis and Spirakis 2006."""
-    keys = np.log(chance.random(len(weights))) / weights
-    return np.argpartition(-keys, number - 1)[:number] if number else np.zeros(0, int)
+def _drawn(
+    weights: np.ndarray, number: int, chance: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """At most `number` indices drawn by `weights`, and the weights by which they stand for all:
+    priority sampling (Duffield, Lund and Thorup 2007, https://doi.org/10.1145/1314690.1314696)."""
+    if len(weights) <= number:
+        return np.arange(len(weights)), weights
+    priority = weights / (1 - chance.random(len(weights)))
+    order = np.argpartition(-priority, number)
+    drawn = order[:number]
+    return drawn, np.maximum(weights[drawn], priority[order[number]])
 
 
 def _spread(
@@ -118,12 +119,16 @@ def _spread(
 ) -> np.ndarray:
     """Indices of at most `number` of `rows` (n, width), the nearest to each centre: of clusters
     without any of `decided` (m, width) first, then of those that weigh most."""
-    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     together = np.concatenate([rows, decided])
     heavy = np.append(weights, np.full(len(decided), weights.mean()))
-    means = MiniBatchKMeans(min(number + len(decided), len(together)), n_init=1, random_state=seed)
-    with one_thread():
+    means = KMeans(
+        min(number + len(decided), len(together)), n_init=1, max_iter=ROUNDS, random_state=seed
+    )
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # copies make fewer clusters
         cluster = means.fit(together, sample_weight=heavy).labels_
         apart = np.square(together - means.cluster_centers_[cluster]).sum(axis=1)
     taken, cluster = cluster[len(rows) :], cluster[: len(rows)]
