@@ -63,8 +63,8 @@ def suggest(
     chance = np.random.default_rng(seed)
     decided = np.unique(np.zeros(0, int) if decided is None else np.asarray(decided, int))
     undecided = np.setdiff1d(np.arange(len(embeddings)), decided, assume_unique=True)
-    if len(undecided) <= number:
-        return undecided
+    if not number or len(undecided) <= number:
+        return undecided[:number]
     weights = np.ones(len(undecided))
     if probabilities is not None:
         weights = np.maximum(doubt(probabilities)[undecided], LEAST_DOUBT)
