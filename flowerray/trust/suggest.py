@@ -11,7 +11,7 @@ from flowerray.heads.dense import one_thread
 
 SAMPLE = 20_000  # photographs that are clustered, at least; and so many for each wanted:
 SAMPLED_FOR_EACH = 20
-MOST_CLUSTERS = 200  # of one k-means: its time grows with their square
+MOST_CLUSTERS = 300  # of one k-means: its time grows with their square
 ROUNDS = 20  # of k-means, which moves little after them
 LEAST_DOUBT = 1e-6  # so that a classifier that is sure of everything still suggests something
 BLOCK = 1 << 16  # rows of probabilities at once
