@@ -39,10 +39,10 @@ from measure import machine
 
 from flowerray.bases import hardware, weights
 from flowerray.bases.engines import Engine, openvino
-from flowerray.bases.engines.keras import import_keras
 from flowerray.bases.prepared import PreparedBase
 from flowerray.bases.spec import PREPARATIONS, BaseSpec, base_named
-from flowerray.heads.classifier import head_bytes
+from flowerray.heads.dense_head import DenseHead
+from flowerray.heads.prepared import PreparedHead
 from flowerray.outputs.manifest import MANIFEST
 from flowerray.pipeline.actor import Work
 from flowerray.pipeline.features import FeatureWork
@@ -51,7 +51,6 @@ from flowerray.pipeline.stages import Listed, Outcome, ReadAhead, computed
 from flowerray.sources import photographs
 from flowerray.sources.listing import photographs_to_label
 from flowerray.sources.photographs import Limits, Rejected
-from flowerray.trust.acceptance import Acceptance
 
 CLASSES = [f"class {number}" for number in range(5)]
 SHARD = 512
@@ -142,7 +141,7 @@ def forward(measuring: Measuring, precision: str, batch: int) -> Told:
     told: Told = {"what": "forward", "precision": precision, "batch": batch}
     spec = replace(measuring.spec, precision=precision)
     try:
-        engine = _opened(measuring, spec, head=True)
+        engine = _opened(measuring, spec)
         side = spec.input_size
         pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
         return {**told, "rate": _rate(lambda: len(engine(pixels)), measuring.seconds)}
@@ -175,10 +174,12 @@ def pipeline(measuring: Measuring, job: str, forwarded: Told, decoded: Told) -> 
     spec = replace(measuring.spec, precision=forwarded["precision"])
     batch, threads = forwarded["batch"], decoded["workers"]
     work: Work = FeatureWork(mirror=False)
-    engine = _opened(measuring, spec, head=job == "label")
+    engine = _opened(measuring, spec)
     if job == "label":
-        trained: Any = SimpleNamespace(classes=CLASSES, feature_shape=engine.feature_shape)
-        work = LabelWork(trained, len(CLASSES), Acceptance(None, None, None))
+        trained: Any = SimpleNamespace(
+            classes=CLASSES, feature_shape=engine.feature_shape, none_class=None
+        )
+        work = LabelWork(trained, PreparedHead(dense=_head(engine.feature_shape[-1])), len(CLASSES))
     prepared: Any = SimpleNamespace(open=lambda threads: engine, spec=spec)
     spent = {"decode": 0.0, "compute": 0.0, "write": 0.0}
     compute = _timed(spent, "compute", work.open(prepared, threads))
@@ -255,6 +256,7 @@ def _spec_of(name: str, engine: str) -> BaseSpec:
         preparation=base.preparation,
         resize=prepared.resize,
         precision="float32",
+        pool="embedding",
         engine=engine,
         weights="random",
         weights_sha256="",
@@ -262,25 +264,22 @@ def _spec_of(name: str, engine: str) -> BaseSpec:
     )
 
 
-def _opened(measuring: Measuring, spec: BaseSpec, head: bool) -> Engine:
-    threads = hardware.available_cpus()
-    model, behind = measuring.arrays, _head(spec, measuring.arrays) if head else None
+def _opened(measuring: Measuring, spec: BaseSpec) -> Engine:
+    model = measuring.arrays
     if spec.engine == "openvino":
         model = openvino.convert(spec, model, None)
-        model = model + openvino.convert_head(behind) if behind else model
-    return PreparedBase(spec, model, behind).open(threads)
+    return PreparedBase(spec, model).open(hardware.available_cpus())
 
 
-def _head(spec: BaseSpec, arrays: list[np.ndarray]) -> bytes:
-    """One as small as trained ones are: the mean over the map, 128 units; random."""
-    keras = import_keras(1)
-    shape = PreparedBase(replace(spec, engine="keras"), arrays).open(1).feature_shape
-    features = layer = keras.Input(shape)
-    if len(shape) == 3:
-        layer = keras.layers.GlobalAveragePooling2D()(layer)
-    layer = keras.layers.Dense(128, "relu")(layer)
-    probabilities = keras.layers.Dense(len(CLASSES) + 1, "softmax")(layer)  # and the novelty
-    return head_bytes(keras.Model(features, probabilities))
+def _head(width: int) -> DenseHead:
+    """One as small as trained ones are: 128 units on the embedding; random."""
+    chance = np.random.default_rng(0)
+    sizes = [width, 128, len(CLASSES)]
+    layers = [
+        (chance.normal(0, 0.1, pair).astype(np.float32), np.zeros(pair[1], np.float32))
+        for pair in itertools.pairwise(sizes)
+    ]
+    return DenseHead(layers, chance.normal(0, 0.1, (8, width)).astype(np.float32), 1.0)
 
 
 def _doubling(most: int) -> list[int]:

@@ -297,6 +297,11 @@ def labelled(work: Path, count: int) -> Output:
             pa.ListArray.from_arrays(ends, pairs),
             pa.array(chance.random(SHARD).astype(np.float32), mask=wrong),
             pa.array(chance.random(SHARD) > 1 / 3, mask=wrong),
+            pa.array(["classifier"] * SHARD, pa.string(), mask=wrong),
+            *(
+                pa.nulls(SHARD, LABELS.field(n).type)
+                for n in ("unlabelled", "probabilities", "rest")
+            ),
             pa.array(["missing"] * SHARD, pa.string(), mask=~wrong),
             pa.nulls(SHARD, pa.string()),
         ]

@@ -452,7 +452,7 @@ def test_the_queue_by_keyboard(pages, visit):
     page.keyboard.press("2")
     text, rows = exported(page)
     assert text.startswith("uri,label\n")
-    chosen = [classes[2], "", "", classes[1]]
+    chosen = [classes[2], "none", "none", classes[1]]
     assert rows == [
         {"uri": entry["uri"], "label": label}
         for entry, label in zip(queue[:4], chosen, strict=True)

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from flowerray.bases import hardware
 from flowerray.bases.spec import fingerprint_of
 from flowerray.errors import UsageError
-from flowerray.heads.none import NONE_CLASS
+from flowerray.heads.none import NONE
 from flowerray.outputs import corrections, lease, shards
 from flowerray.outputs.derived import (
     LABEL_FILES,
@@ -103,7 +103,7 @@ def decision_asked(
         said = corrections.keep(output, read, settings.corrections)
     if asked is None and acceptance.thresholds is None and not len(said):
         return None
-    none_class = output.run["config"].get("none_class", NONE_CLASS)
+    none_class = output.run["config"].get("none_class", NONE)
     strange = sorted(set(said["label"].to_pylist()) - {*classes_of(output), none_class, None})
     if strange:
         say(f"accept: {', '.join(strange)}: no class of this classifier; taken as people said it")

@@ -194,7 +194,7 @@ def _surveyed(
         table = pa.concat_tables([table, added], promote_options="permissive")
     place = table.schema.get_field_index("label")
     table = table.set_column(place, "label", none.renamed(table["label"], none_names))
-    _check_classes(output, table, {none.NONE_CLASS, *(n for n in corrected.values() if n)})
+    _check_classes(output, table, {none.NONE, *(n for n in corrected.values() if n)})
     rejected = table.filter(pc.is_valid(table["error"]))
     return rejected["image_id"].to_pylist()
 
@@ -210,7 +210,7 @@ def _check_classes(output: Output, photographs: pa.Table, corrected: set[str]) -
             f"{where} has no labelled photographs: extract a folder of classes, or a table with "
             "columns uri and label"
         )
-    if classes == [none.NONE_CLASS]:
+    if classes == [none.NONE]:
         raise FlowerrayError(
             f"{where} has only {classes[0]!r}, which stands for none of the others: add a class"
         )

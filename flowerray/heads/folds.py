@@ -10,11 +10,16 @@ import numpy as np
 
 from flowerray.heads import copies
 from flowerray.heads.data import TrainingData, rows_of
+<<<<<<< HEAD
 from flowerray.heads.dense import DENSE, predict_dense
+=======
+from flowerray.heads.dense import Fit, fit_logistic, fit_mlp, predict_dense
+>>>>>>> suggest
 from flowerray.heads.embedding import embedded, embedding_model
 from flowerray.heads.models import predict
 
 FOLDS = 5
+TURNS = 10  # in which decided photographs are held out: few of them, and each teaches much
 
 
 def out_of_fold(recipe: str, data: TrainingData, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -59,6 +64,47 @@ def folds(
         out &= ~np.isin(groups, groups[out & np.isin(labels, lost)])
         if out.any():
             yield np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def held_out(
+    fit: Fit,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    held: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
+    """What heads say of those photographs that people decided in the pile, each by a head that was
+    fitted on everything but a share of one in TURNS of them, its own among these: evidence for
+    thresholds of the head that is fitted on everything.
+
+    Args:
+        fit: ``fit_logistic`` or ``fit_mlp``.
+        rows: embeddings float32 (n, width) of everything that is trained on.
+        labels: class indices (n,), with `none` among the classes.
+        weights: of the loss, (n,).
+        held: row indices (m,), different ones, of the decided that may be evidence: those drawn at
+            random. What was chosen to teach stays in every head.
+        groups: numbers (n,), the same for copies of one photograph, which are held out together.
+    Returns:
+        Probabilities float32 (m, classes), as many as `labels` has; 0 of a class that had nothing
+        beside what was held out.
+    """
+    groups = np.arange(len(labels)) if groups is None else groups
+    different, group = np.unique(groups[held], return_inverse=True)
+    turn = np.random.default_rng(seed).permutation(len(different)) % TURNS
+    probabilities = np.zeros((len(held), int(labels.max()) + 1), np.float32)
+    for now in np.unique(turn):
+        out = turn[group] == now
+        taught = np.flatnonzero(~np.isin(groups, different[turn == now]))
+        there, mine = np.unique(labels[taught], return_inverse=True)
+        if len(there) < 2:  # nothing to tell apart
+            probabilities[np.ix_(out, there)] = 1
+            continue
+        layers = fit(rows[taught], mine, weights[taught], seed)
+        probabilities[np.ix_(out, there)] = predict_dense(layers, rows[held[out]])
+    return probabilities
 
 
 def with_copies(data: TrainingData) -> TrainingData:

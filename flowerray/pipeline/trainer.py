@@ -67,13 +67,11 @@ def fit_and_save(
         if settings.class_weights == "balanced":
             counts = np.bincount(data.labels, minlength=data.classes)
             data = replace(data, class_weights=len(data.labels) / (data.classes * counts))
-        if none.NONE_CLASS in loaded.classes:
-            counts = np.bincount(data.labels, minlength=data.classes)
-            weights_before = (
-                np.ones(data.classes) if data.class_weights is None else data.class_weights
-            )
-            number = loaded.classes.index(none.NONE_CLASS)
-            data = replace(data, class_weights=none.weighted(counts, weights_before, number))
+        if none.NONE in loaded.classes:
+            number = loaded.classes.index(none.NONE)
+            raised = none.class_weights(data.labels, data.classes, number)
+            others = 1.0 if data.class_weights is None else data.class_weights
+            data = replace(data, class_weights=others * raised)
         if weights is not None:
             data = replace(data, rest=layers_after(loaded.base_spec, weights))
             classifier.check_layers(classifier.head_bytes(data.rest), loaded.base_spec.base)
@@ -162,7 +160,7 @@ def _save(
         "classes": loaded.classes,
         "feature_shape": list(loaded.data.features.shape[1:]),
         "base_spec": output.run["config"]["base_spec"],
-        **({"none_class": none.NONE_CLASS} if none.NONE_CLASS in loaded.classes else {}),
+        **({"none_class": none.NONE} if none.NONE in loaded.classes else {}),
         "recipe": settings.recipe,
         "epochs": len(history),
         "seed": settings.seed,
