@@ -10,11 +10,7 @@ import numpy as np
 
 from flowerray.heads import copies
 from flowerray.heads.data import TrainingData, rows_of
-<<<<<<< HEAD
-from flowerray.heads.dense import DENSE, predict_dense
-=======
-from flowerray.heads.dense import Fit, fit_logistic, fit_mlp, predict_dense
->>>>>>> suggest
+from flowerray.heads.dense import DENSE, Fit, predict_dense
 from flowerray.heads.embedding import embedded, embedding_model
 from flowerray.heads.models import predict
 
@@ -80,7 +76,7 @@ def held_out(
     thresholds of the head that is fitted on everything.
 
     Args:
-        fit: ``fit_logistic`` or ``fit_mlp``.
+        fit: one of ``flowerray.heads.dense.DENSE``.
         rows: embeddings float32 (n, width) of everything that is trained on.
         labels: class indices (n,), with `none` among the classes.
         weights: of the loss, (n,).
