@@ -26,8 +26,8 @@ WAYS: dict[str, tuple[dict[str, str], str]] = {
     "default (`--recipe mlp`)": ({}, "mlp"),
     "`--recipe logistic`": ({}, "logistic"),
     "`--layer block4_pool --augment mirror`, `--recipe finetune`": (FINETUNE, "finetune"),
-    "right preparation, `--recipe article`": ({}, "article"),
-    "`--preparation article --recipe article`": ({"preparation": "article"}, "article"),
+    "right preparation, `--recipe article`": ({"pool": "none"}, "article"),
+    "`--preparation article --recipe article`": ({"preparation": "article", "pool": "none"}, "article"),
 }
 
 

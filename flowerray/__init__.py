@@ -27,6 +27,7 @@ from flowerray.api import (
     label,
     report,
     run,
+    suggest,
     train,
     verify,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "load",
     "report",
     "run",
+    "suggest",
     "train",
     "verify",
 ]

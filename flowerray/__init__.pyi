@@ -12,6 +12,7 @@ from flowerray.commands.extract import ExtractSummary
 from flowerray.commands.label import LabelSummary
 from flowerray.commands.report import ReportSummary
 from flowerray.commands.run import RunSummary
+from flowerray.commands.suggest import SuggestSummary
 from flowerray.commands.train import TrainSummary
 from flowerray.commands.verify import Verdict
 from flowerray.commands.predict import load as load
@@ -356,6 +357,47 @@ def accept(
 
     Returns:
         AcceptSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def suggest(
+    source: str | PathLike[str],
+    *,
+    number: int = 80,
+    out: str | PathLike[str] = 'look.csv',
+    corrections: str | PathLike[str] | None = None,
+    seed: int = 0,
+    label_column: str | None = None,
+    uri_column: str | None = None,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
+) -> SuggestSummary:
+    """Choose the photographs of a pile that people should look at next.
+
+    Args:
+        source (str | PathLike[str]): labels of stored features, or stored features where there
+            is no classifier yet
+        number (int, default 80): photographs to look at
+        out (str | PathLike[str], default 'look.csv'): the photographs, a table to fill in
+        corrections (str | PathLike[str] | None, default None): tables, with commas between, of
+            what is decided already, beside what the labels keep
+        seed (int, default 0): seed of the choice
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
+
+    Returns:
+        SuggestSummary
 
     Raises:
         UsageError: an option is of another type, out of range, or contradicts another.

@@ -29,6 +29,7 @@ from flowerray.settings import (
     RunSettings,
     Settings,
     StorageSettings,
+    SuggestSettings,
     TrainSettings,
     VerifySettings,
     is_required,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from flowerray.commands.label import LabelSummary
     from flowerray.commands.report import ReportSummary
     from flowerray.commands.run import RunSummary
+    from flowerray.commands.suggest import SuggestSummary
     from flowerray.commands.train import TrainSummary
     from flowerray.commands.verify import Verdict
 
@@ -160,6 +162,14 @@ def accept(settings: AcceptSettings) -> AcceptSummary:
 
 
 @_call
+def suggest(settings: SuggestSettings) -> SuggestSummary:
+    """Choose the photographs of a pile that people should look at next."""
+    from flowerray.commands.suggest import suggest
+
+    return suggest(settings)
+
+
+@_call
 def audit(settings: AuditSettings) -> AuditSummary:
     """Tell how right the accepted labels of a pile are, by people's judgement of a sample."""
     from flowerray.commands.audit import audit
@@ -226,7 +236,7 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
 CALLS = {
     call.__name__: call
     for call in (
-        *(extract, train, label, accept, audit, run, evaluate, verify),
+        *(extract, train, label, accept, suggest, audit, run, evaluate, verify),
         *(check, report, export, baseline),
     )
 }

@@ -34,6 +34,7 @@ from flowerray.settings import (
     RunSettings,
     SampleSettings,
     Settings,
+    SuggestSettings,
     TrainSettings,
     VerifySettings,
     WeightsSettings,
@@ -118,7 +119,7 @@ JOBS: dict[str, Command] = {
         shown.train,
         (
             "flowerray train features --out classifier",
-            "flowerray train features --out as-in-the-article --recipe article",
+            "flowerray train features --out classifier --recipe logistic",
         ),
     ),
     "label": Command(
@@ -140,6 +141,16 @@ JOBS: dict[str, Command] = {
         (
             "flowerray accept labels --min-precision 0.97",
             "flowerray accept labels --corrections corrections.csv",
+        ),
+    ),
+    "suggest": Command(
+        "choose what people should look at next",
+        SuggestSettings,
+        api.suggest,
+        shown.suggest,
+        (
+            "flowerray suggest labels --number 80",
+            "flowerray suggest kept --number 50 --out first.csv",
         ),
     ),
     "audit": Command(

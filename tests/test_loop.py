@@ -1,5 +1,6 @@
 """Label, look, teach, label again: from stored features, keeping what people said."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -276,3 +277,85 @@ def test_what_does_not_fit_is_told_in_one_line(first, sample, tmp_path):
     flowerray.extract(alone, out=tmp_path / "none", base="thumbnail")
     with pytest.raises(FlowerrayError, match="stands for none of the others: add a class"):
         flowerray.train(tmp_path / "none", out=tmp_path / "c")
+
+
+def test_what_is_suggested_is_doubted_different_and_undecided(first, truth, tmp_path):
+    place, (one, *_) = first
+    flowerray.label(place / "kept", classifier=place / "c1", out=tmp_path / "l")
+    told = flowerray.suggest(tmp_path / "l", number=6, out=tmp_path / "look.csv")
+    assert len(set(told.uris)) == 6 and set(told.uris) <= set(truth)
+    rows = list(csv.DictReader((tmp_path / "look.csv").open()))
+    assert [row["uri"] for row in rows] == told.uris
+    assert {row["label"] for row in rows} == {""}
+    with pytest.raises(UsageError, match="is there: fill that in"):
+        flowerray.suggest(tmp_path / "l", out=tmp_path / "look.csv")
+    flowerray.accept(
+        tmp_path / "l", corrections=said(tmp_path / "said.csv", dict.fromkeys(told.uris, one))
+    )
+    again = flowerray.suggest(tmp_path / "l", number=6, out=tmp_path / "more.csv")
+    assert again.decided >= 6 and not set(again.uris) & set(told.uris)
+    cold = flowerray.suggest(place / "kept", number=5, out=tmp_path / "cold.csv")
+    assert len(set(cold.uris)) == 5
+
+
+def test_labels_of_photographs_have_nothing_to_suggest_from(first, sample, tmp_path):
+    place, _ = first
+    flowerray.label(sample.pile, classifier=place / "c1", out=tmp_path / "l")
+    with pytest.raises(FlowerrayError, match="label with --keep-features DIR"):
+        flowerray.suggest(tmp_path / "l", out=tmp_path / "look.csv")
+
+
+def test_an_audit_from_the_draw_to_the_bound(first, truth, tmp_path):
+    place, (_, _, stranger) = first
+    labels = tmp_path / "l"
+    flowerray.label(place / "kept", classifier=place / "c1", out=labels)
+    with pytest.raises(FlowerrayError, match=r"nothing of .* is accepted"):
+        flowerray.audit(labels)
+    flowerray.accept(labels, min_confidence=0.6)
+    with pytest.raises(FlowerrayError, match=r"no sample of .* was drawn"):
+        flowerray.audit(labels, judged=place / "kept" / "run.json")
+    accepted = {r["uri"]: r["label"] for r in rows_of(labels) if r["accepted"]}
+    assert flowerray.audit(labels).labels == len(accepted)
+    drawn = flowerray.audit(labels, number=len(accepted), out=tmp_path / "audit.csv")
+    to_judge = [row["uri"] for row in csv.DictReader((tmp_path / "audit.csv").open())]
+    assert drawn.drawn == len(to_judge) == len(accepted)
+    with pytest.raises(FlowerrayError, match=f"lacks a label for {len(to_judge)} of the"):
+        flowerray.audit(labels, judged=tmp_path / "audit.csv")
+    answers = {u: "none" if truth[u] == stranger else truth[u] for u in to_judge}
+    judged = said(tmp_path / "judged.csv", answers)
+    told = flowerray.audit(labels, judged=judged, min_precision=0.9)
+    right = sum(accepted[uri] == answers[uri] for uri in accepted)
+    assert told.precision.wrong == len(accepted) - right
+    assert told.precision.bound == pytest.approx(right / len(accepted))  # all were judged
+    assert told.holds == (told.precision.bound >= 0.9)
+    human = {r["uri"] for r in rows_of(labels) if r["source"] == "human"}
+    assert human == set(to_judge)
+    with pytest.raises(FlowerrayError, match="nothing to audit"):
+        flowerray.audit(labels)
+    flowerray.accept(labels, min_confidence=1.0)
+
+
+def test_a_few_photographs_without_ray(first, sample, tmp_path):
+    from PIL import Image
+
+    place, classes = first
+    loaded = flowerray.load(place / "c1", min_confidence=0.6)
+    rows = rows_of(place / "labels")
+    some = [row["uri"] for row in rows[:3]]
+    for row, one in zip(rows, loaded.predict(some), strict=False):
+        assert one.uri == row["uri"] and one.label in classes
+        assert one.confidence == row["top_k"][0]["probability"]
+        assert one.novelty == row["novelty"] and sum(one.probabilities.values()) > 0.999
+    data = Path(some[0]).read_bytes()
+    told = [loaded.predict(image) for image in (some[0], data, Path(some[0]))]
+    assert len({one.confidence for one in told}) == 1
+    image = Image.open(some[0])
+    array = np.asarray(image.convert("RGB"))
+    assert loaded.predict([image, array])[0].label == loaded.predict(array).label
+    assert loaded.embed(some).shape == (3, 192) and loaded.embed(some[0]).shape == (192,)
+    bad = loaded.predict(["/no/such.jpg", b"text"])
+    assert [one.label for one in bad] == [None, None] and all(one.error for one in bad)
+    assert loaded.predict([]) == []
+    for nonsense in (3, np.zeros((2, 2)), None):
+        with pytest.raises(UsageError, match="is no photograph"):
+            loaded.predict(nonsense)

@@ -145,6 +145,8 @@ def _label_into(
             if output.to_do():
                 delete_derived(folder, output.run)  # or a kill before the new would leave it
             timing, _ = from_features.run(output, stored, work)
+            if output.run.get("features") != str(stored.output.folder):
+                output = with_record(output, features=str(stored.output.folder))
         else:
             weights = pretrained.checked(trained.base_spec, settings.weights, say)
             found = photographs_to_label(settings.images, settings.columns)

@@ -61,6 +61,16 @@ def accept(done: Any) -> str:
     return "\n".join([*lines, f"labels: {done.out}"])
 
 
+def suggest(done: Any) -> str:
+    return "\n".join(
+        [
+            f"{len(done.uris):,} of {done.photographs:,} photographs in {done.out}; fill in each "
+            "one's label, none where it is none of the classes",
+            f"next: flowerray accept LABELS --corrections {done.out}, then train and label again",
+        ]
+    )
+
+
 def audit(done: Any) -> str:
     if done.precision is None:
         lines = [f"{done.labels:,} labels are accepted that nobody has decided"]

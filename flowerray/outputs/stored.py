@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,12 @@ class StoredFeatures:
         """The photographs in one shard, of those that were extracted first."""
         return self.output.manifest.listings[0].shard_size
 
+    @cached_property
+    def width(self) -> int:
+        """The values of one photograph's features."""
+        first = self.output.manifest.shards()[0].name
+        return int(self._read(first).schema.field("features").type.list_size)
+
     def photographs(self) -> Iterator[pa.RecordBatch]:
         """The photographs as a job to label would list them: uri and size."""
         for shard in self.output.manifest.shards():
@@ -56,17 +63,27 @@ class StoredFeatures:
             table = self._read(name)
             if table["uri"].combine_chunks().equals(uris.combine_chunks()):
                 return table
-        found = [self._places.get(uri) for uri in uris.to_pylist()]
-        if None in found:
-            lost = uris[found.index(None)].as_py()
-            raise FlowerrayError(
-                f"{self.output.folder} has no features of {lost} any more: --sync retires its row"
-            )
-        places: list[tuple[str, int]] = [place for place in found if place is not None]
+        places = [self.place(uri) for uri in uris.to_pylist()]
         return pa.concat_tables(self._read(shard).slice(row, 1) for shard, row in places)
 
     def __contains__(self, uri: object) -> bool:
         return uri in self._places
+
+    def shard(self, name: str) -> pa.Table:
+        """The rows (COLUMNS) of a shard."""
+        return self._read(name)
+
+    def place(self, uri: str) -> tuple[str, int]:
+        """The shard that a photograph lies in, and its row there.
+
+        Raises:
+            FlowerrayError: it is not there.
+        """
+        if (found := self._places.get(uri)) is None:
+            raise FlowerrayError(
+                f"{self.output.folder} has no features of {uri} any more: --sync retires its row"
+            )
+        return found
 
     def values(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Of a table that `of` gave the features float16 (rows that have them, *feature_shape),
@@ -88,6 +105,28 @@ class StoredFeatures:
             for name in sorted(self._names)
             for row, uri in enumerate(self._read_shard(name, ["uri"])["uri"].to_pylist())
         }
+
+
+class Embeddings:
+    """The features of `uris` (n,), read a few rows at a time: indexed by row numbers (m,) they are
+    float32 (m, width), zeros where there are none."""
+
+    def __init__(self, stored: StoredFeatures, uris: pa.ChunkedArray) -> None:
+        self.stored, self.uris = stored, uris
+
+    def __len__(self) -> int:
+        return len(self.uris)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        places = [self.stored.place(uri) for uri in self.uris.take(pa.array(rows)).to_pylist()]
+        order = sorted(range(len(places)), key=lambda i: places[i])
+        found = np.zeros((len(rows), self.stored.width), np.float32)
+        for name, mine in groupby(order, key=lambda i: places[i][0]):
+            here = list(mine)
+            table = self.stored.shard(name).take(pa.array([places[i][1] for i in here]))
+            values, there = self.stored.values(table)
+            found[np.array(here)[there]] = values.reshape(len(values), self.stored.width)
+        return found
 
 
 def stored_features(source: str) -> StoredFeatures | None:

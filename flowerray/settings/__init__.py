@@ -16,6 +16,7 @@ from flowerray.settings.commands import (
     PredictSettings,
     ReportSettings,
     SampleSettings,
+    SuggestSettings,
     VerifySettings,
     WeightsSettings,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "SampleSettings",
     "Settings",
     "StorageSettings",
+    "SuggestSettings",
     "TrainSettings",
     "UriColumnSettings",
     "VerifySettings",

@@ -71,6 +71,27 @@ class AuditSettings(StorageSettings, ColumnSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuggestSettings(StorageSettings, ColumnSettings):
+    """Settings of :func:`flowerray.suggest`."""
+
+    source: str = option(
+        "labels of stored features, or stored features where there is no classifier yet",
+        positional=True,
+        metavar="LABELS|FEATURES",
+        path=True,
+    )
+    number: int = option("photographs to look at", 80, minimum=1, metavar="N")
+    out: str = option("the photographs, a table to fill in", "look.csv", metavar="CSV", path=True)
+    corrections: str | None = option(
+        "tables, with commas between, of what is decided already, beside what the labels keep",
+        None,
+        metavar="CSV",
+        path=True,
+    )
+    seed: int = option("seed of the choice", 0, minimum=0, maximum=MOST_SEED, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictSettings(PhotographSettings):
     """Settings of `flowerray predict`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ BLOCK = 1 << 16  # rows of probabilities at once
 
 
 def suggest(
-    embeddings: np.ndarray,
+    embeddings: Any,
     probabilities: np.ndarray | None,
     number: int,
     seed: int,

@@ -1,0 +1,108 @@
+"""What people should look at next: what is doubted, each unlike the others."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flowerray.errors import FlowerrayError, UsageError
+from flowerray.outputs import corrections, shards
+from flowerray.outputs.kinds import kind_of
+from flowerray.outputs.record import Output, read_output
+from flowerray.outputs.stored import Embeddings, StoredFeatures
+from flowerray.settings import SuggestSettings
+from flowerray.sources import answers, uris
+from flowerray.stores import expanded, is_remote
+from flowerray.stores.folder import whole_file
+from flowerray.trust.suggest import suggest as chosen
+
+
+@dataclass(frozen=True)
+class SuggestSummary:
+    """Of so many `photographs`, `decided` of them by people, those to look at: `uris`, the most
+    telling first, written to `out`."""
+
+    photographs: int
+    decided: int
+    uris: list[str]
+    out: str
+
+
+def suggest(settings: SuggestSettings) -> SuggestSummary:
+    """Choose photographs to look at next, and write them as a table to fill in.
+
+    Raises:
+        FlowerrayError: the source is neither features nor labels of stored features, all of it is
+            decided, or --out is there.
+    """
+    if not is_remote(settings.out) and os.path.exists(expanded(settings.out)):
+        raise UsageError(f"{settings.out} is there: fill that in, or choose another --out")
+    if kind_of(settings.source) == "labels":
+        labels = read_output(settings.source, "labels")
+        labels.check_whole()
+        stored, listed, probabilities, decided = _of_labels(labels)
+    else:
+        stored = StoredFeatures(read_output(settings.source, "features"))
+        listed, decided = _of_features(stored)
+        probabilities = None
+    if settings.corrections is not None:
+        said = answers.read(settings.corrections, settings.columns)
+        known = {uris.key(uri) for uri in said["uri"].to_pylist()}
+        decided |= np.array([uris.key(uri) in known for uri in listed.to_pylist()], bool)
+    rows = chosen(
+        Embeddings(stored, listed),
+        probabilities,
+        settings.number,
+        settings.seed,
+        np.flatnonzero(decided),
+    )
+    if not len(rows):
+        raise FlowerrayError(f"people have decided all of {settings.source}: nothing to suggest")
+    found = listed.take(pa.array(rows)).to_pylist()
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("uri", "label"), *((u, "") for u in found)])
+    with whole_file(settings.out) as stream:
+        stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    return SuggestSummary(len(listed), int(decided.sum()), found, settings.out)
+
+
+def _of_labels(
+    labels: Output,
+) -> tuple[StoredFeatures, pa.ChunkedArray, np.ndarray, np.ndarray]:
+    """The features behind labels, the photographs' uris, the likeliest probabilities of each, and
+    which are decided or can't be read."""
+    where = labels.run.get("features")
+    if where is None:
+        raise FlowerrayError(
+            f"{labels.folder} was labelled from photographs, of which nothing is stored: label "
+            "with --keep-features DIR, then suggest from these labels"
+        )
+    listed, probabilities, decided = [], [], []
+    said = corrections.kept(labels.folder)["uri"].combine_chunks()
+    for table in shards.iter_shards(labels, ["uri", "probabilities", "error"]):
+        listed.append(table["uri"])
+        lists = table["probabilities"].combine_chunks()
+        width = pc.max(pc.list_value_length(lists)).as_py() or 0
+        found = np.zeros((len(table), width), np.float32)
+        there = pc.is_valid(lists).to_numpy(zero_copy_only=False)
+        values = pc.struct_field(lists.drop_null().flatten(), "p")
+        found[there] = values.to_numpy().reshape(-1, width) if width else 0
+        probabilities.append(found)
+        decided.append(pc.is_in(table["uri"], value_set=said).to_numpy() | ~there)
+    width = max(found.shape[1] for found in probabilities)
+    padded = [np.pad(found, ((0, 0), (0, width - found.shape[1]))) for found in probabilities]
+    stored = StoredFeatures(read_output(where, "features"))
+    uris_of_all = pa.chunked_array([c for one in listed for c in one.chunks], pa.string())
+    return stored, uris_of_all, np.concatenate(padded), np.concatenate(decided)
+
+
+def _of_features(stored: StoredFeatures) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """The photographs' uris, and which can't be read."""
+    table = shards.read_table(stored.output, ["uri", "error"])
+    return table["uri"], pc.is_valid(table["error"]).to_numpy()
