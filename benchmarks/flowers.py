@@ -27,7 +27,10 @@ WAYS: dict[str, tuple[dict[str, str], str]] = {
     "`--recipe logistic`": ({}, "logistic"),
     "`--layer block4_pool --augment mirror`, `--recipe finetune`": (FINETUNE, "finetune"),
     "right preparation, `--recipe article`": ({"pool": "none"}, "article"),
-    "`--preparation article --recipe article`": ({"preparation": "article", "pool": "none"}, "article"),
+    "`--preparation article --recipe article`": (
+        {"preparation": "article", "pool": "none"},
+        "article",
+    ),
 }
 
 

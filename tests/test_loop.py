@@ -270,6 +270,11 @@ def test_what_does_not_fit_is_told_in_one_line(first, sample, tmp_path):
     (tmp_path / "t.json").write_text('{"nobody": 0.5}')
     with pytest.raises(FlowerrayError, match="names 'nobody', which is no class"):
         flowerray.accept(tmp_path / "l", thresholds=tmp_path / "t.json")
+    with pytest.raises(FlowerrayError, match=r"none\.json"):
+        flowerray.accept(tmp_path / "l", thresholds=tmp_path / "none.json")
+    (tmp_path / "empty.csv").write_text("uri,label\n/a.jpg,\n")
+    with pytest.raises(FlowerrayError, match="has no answer yet"):
+        flowerray.accept(tmp_path / "l", corrections=tmp_path / "empty.csv")
     alone = tmp_path / "alone"
     alone.mkdir()
     for name, source in zip(("none", "other"), classes, strict=False):

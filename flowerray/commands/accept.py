@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from flowerray.bases import hardware
 from flowerray.bases.spec import fingerprint_of
-from flowerray.errors import UsageError
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.heads.none import NONE
 from flowerray.outputs import corrections, lease, shards
 from flowerray.outputs.derived import (
@@ -70,6 +70,11 @@ def accept(settings: AcceptSettings) -> AcceptSummary:
     with lease.held(output.folder, "labels") as mine:
         output = dataclasses.replace(output, folder=mine)
         decision = decision_asked(output, settings, settings.columns)
+        if decision is None and settings.corrections is not None:
+            raise FlowerrayError(
+                f"{settings.corrections} has no answer yet: fill in its column label, none where "
+                "it is none of the classes"
+            )
         if decision is None:
             raise UsageError(
                 "say what is accepted: --min-precision, --min-confidence, --thresholds, or what "

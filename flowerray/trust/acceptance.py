@@ -15,7 +15,7 @@ from flowerray.heads import classifier
 from flowerray.outputs.schemas import LABELS, NONE
 from flowerray.progress import say
 from flowerray.settings import AcceptanceSettings
-from flowerray.stores.folder import read
+from flowerray.stores.folder import read, unreadable
 from flowerray.trust import calibration
 
 HUMAN, CLASSIFIER = "human", "classifier"
@@ -85,7 +85,11 @@ def asked_for(
 
 def _read_thresholds(path: str, classes: list[str]) -> dict[str, float]:
     try:
-        found = json.loads(read(path))
+        data = read(path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    try:
+        found = json.loads(data)
         thresholds = {str(name): float(least) for name, least in found.items()}
     except (ValueError, AttributeError, TypeError):
         raise FlowerrayError(
