@@ -1,5 +1,6 @@
 """The calls' signatures, for editors and type checkers: written by `make stubs`."""
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from flowerray.commands.extract import ExtractSummary
 from flowerray.commands.label import LabelSummary
 from flowerray.commands.report import ReportSummary
 from flowerray.commands.run import RunSummary
+from flowerray.commands.similar import Similar
 from flowerray.commands.suggest import SuggestSummary
 from flowerray.commands.train import TrainSummary
 from flowerray.commands.verify import Verdict
@@ -444,6 +446,52 @@ def audit(
 
     Returns:
         AuditSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def similar(
+    features: str | PathLike[str],
+    photographs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    number: int = 20,
+    weights: str | PathLike[str] = 'imagenet',
+    max_megapixels: float = 100.0,
+    max_megabytes: float = 256.0,
+    formats: str | None = None,
+    read_timeout: float = 60.0,
+    decode_timeout: float = 60.0,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
+) -> list[Similar]:
+    """Find the photographs of a pile that are most like some others.
+
+    Args:
+        features (str | PathLike[str]): embeddings of a pile: the --out of extract, or --keep-
+            features of label
+        photographs (str | PathLike[str] | Sequence[str | PathLike[str]]): photographs to find
+            others like, of the pile or not
+        number (int, default 20): how many to find for each
+        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
+        formats (str | None, default None): image formats to decode, with commas between, or
+            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
+        read_timeout (float, default 60.0): give a photograph up that is not read in so many
+            seconds
+        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
+            many seconds
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
+
+    Returns:
+        list[Similar]
 
     Raises:
         UsageError: an option is of another type, out of range, or contradicts another.

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from flowerray.settings import (
     ReportSettings,
     RunSettings,
     Settings,
+    SimilarSettings,
     StorageSettings,
     SuggestSettings,
     TrainSettings,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from flowerray.commands.label import LabelSummary
     from flowerray.commands.report import ReportSummary
     from flowerray.commands.run import RunSummary
+    from flowerray.commands.similar import Similar
     from flowerray.commands.suggest import SuggestSummary
     from flowerray.commands.train import TrainSummary
     from flowerray.commands.verify import Verdict
@@ -107,6 +110,8 @@ def _signature(settings: type[Settings], returns: str) -> inspect.Signature:
 def _annotation(field: Field, kind: type) -> str:
     choices = ", ".join(map(repr, field.metadata["choices"] or ()))
     parts = [f"Literal[{choices}]" if choices else kind.__name__]
+    if kind is tuple:
+        parts = ["str", "PathLike[str]", "Sequence[str | PathLike[str]]"]
     parts += ["PathLike[str]"] if field.metadata["path"] else []
     parts += ["None"] if field.default is None else []
     return " | ".join(parts)
@@ -167,6 +172,14 @@ def suggest(settings: SuggestSettings) -> SuggestSummary:
     from flowerray.commands.suggest import suggest
 
     return suggest(settings)
+
+
+@_call
+def similar(settings: SimilarSettings) -> list[Similar]:
+    """Find the photographs of a pile that are most like some others."""
+    from flowerray.commands.similar import similar
+
+    return similar(settings)
 
 
 @_call
@@ -236,7 +249,7 @@ def baseline(settings: BaselineSettings) -> BaselineSummary:
 CALLS = {
     call.__name__: call
     for call in (
-        *(extract, train, label, accept, suggest, audit, run, evaluate, verify),
+        *(extract, train, label, accept, suggest, audit, similar, run, evaluate, verify),
         *(check, report, export, baseline),
     )
 }
@@ -248,13 +261,14 @@ def stub() -> str:
     lines = [
         '"""The calls\' signatures, for editors and type checkers: written by `make stubs`."""',
         "",
+        "from collections.abc import Sequence",
         "from os import PathLike",
         "from typing import Any, Literal",
         "",
         *(
-            f"from flowerray.commands.{name} import {signature.return_annotation}"
+            f"from flowerray.commands.{name} import {found[0]}"
             for name, signature in sorted(signatures.items())
-            if signature.return_annotation.isidentifier()
+            if (found := re.findall(r"\b(?!Any\b)[A-Z]\w+", signature.return_annotation))
         ),
         "from flowerray.commands.predict import load as load",
         "from flowerray.errors import FlowerrayError as FlowerrayError",

@@ -34,6 +34,7 @@ from flowerray.settings import (
     RunSettings,
     SampleSettings,
     Settings,
+    SimilarSettings,
     SuggestSettings,
     TrainSettings,
     VerifySettings,
@@ -304,6 +305,13 @@ def _completion(settings: CompletionSettings) -> str:
 
 COMMANDS = {
     **JOBS,
+    "similar": Command(
+        "find the photographs of a pile that are most like some others",
+        SimilarSettings,
+        api.similar,
+        shown.similar,
+        ("flowerray similar kept rose.jpg --number 50",),
+    ),
     "predict": Command(
         "say what a few photographs show, here and now",
         PredictSettings,

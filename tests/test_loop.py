@@ -364,3 +364,23 @@ def test_a_few_photographs_without_ray(first, sample, tmp_path):
     for nonsense in (3, np.zeros((2, 2)), None):
         with pytest.raises(UsageError, match="is no photograph"):
             loaded.predict(nonsense)
+
+
+def test_the_most_similar_are_the_nearest(first, sample, tmp_path):
+    place, _ = first
+    kept, uris = place / "kept", [row["uri"] for row in rows_of(place / "labels")]
+    ((one,), (other,)) = (flowerray.similar(kept, uri, number=5) for uri in uris[:2])
+    loaded = flowerray.load(place / "c1")
+    embedded = loaded.embed(uris).astype(np.float32)
+    cosines = embedded @ embedded[0] / np.linalg.norm(embedded, axis=1)
+    cosines /= np.linalg.norm(embedded[0])
+    order = [i for i in np.argsort(-cosines) if i != 0][:5]
+    assert [like.uri for like in one.found] == [uris[i] for i in order]
+    assert [like.cosine for like in one.found] == pytest.approx(cosines[order], abs=1e-3)
+    assert other.uri == uris[1] and uris[1] not in [like.uri for like in other.found]
+    copied = tmp_path / "copy.jpg"  # one that the pile lacks is computed
+    copied.write_bytes(Path(uris[2]).read_bytes())
+    (found,) = flowerray.similar(kept, [copied], number=1)
+    assert found.found[0].uri == uris[2] and found.found[0].cosine > 0.99
+    with pytest.raises(FlowerrayError, match="missing"):
+        flowerray.similar(kept, ["/no/such.jpg"])

@@ -71,6 +71,14 @@ def suggest(done: Any) -> str:
     )
 
 
+def similar(done: Any) -> str:
+    lines = []
+    for one in done:
+        lines.append(f"{one.uri}:")
+        lines += [f"  {like.cosine:.3f} {like.uri}" for like in one.found]
+    return "\n".join(lines)
+
+
 def audit(done: Any) -> str:
     if done.precision is None:
         lines = [f"{done.labels:,} labels are accepted that nobody has decided"]

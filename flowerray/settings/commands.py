@@ -92,6 +92,22 @@ class SuggestSettings(StorageSettings, ColumnSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SimilarSettings(PhotographSettings):
+    """Settings of :func:`flowerray.similar`."""
+
+    features: str = option(
+        "embeddings of a pile: the --out of extract, or --keep-features of label",
+        positional=True,
+        path=True,
+    )
+    photographs: tuple[str, ...] = option(
+        "photographs to find others like, of the pile or not", positional=True, metavar="PHOTOGRAPH"
+    )
+    number: int = option("how many to find for each", 20, minimum=1, metavar="N")
+    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictSettings(PhotographSettings):
     """Settings of `flowerray predict`."""
 
