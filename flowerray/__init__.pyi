@@ -503,6 +503,7 @@ def run(
     pile: str | PathLike[str],
     *,
     out: str | PathLike[str],
+    min_precision: float | None = None,
     truth: str | PathLike[str] | None = None,
     base: str = 'vgg16',
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
@@ -521,7 +522,10 @@ def run(
     Args:
         images (str | PathLike[str]): labelled photographs, as for `flowerray extract`
         pile (str | PathLike[str]): photographs to label, as for `flowerray label`
-        out (str | PathLike[str]): directory for features/, classifier/, labels/ and labels.png
+        out (str | PathLike[str]): directory for features/, classifier/, labels/, labels.png and
+            labels.html
+        min_precision (float | None, default None): accept labels as `flowerray label --min-
+            precision` does
         truth (str | PathLike[str] | None, default None): CSV with columns file and label, to
             score the pile's labels
         base (str, default 'vgg16'): pretrained base

@@ -8,10 +8,17 @@ from typing import Any
 from flowerray.commands.evaluate import evaluate
 from flowerray.commands.extract import ExtractSummary, extract
 from flowerray.commands.label import LabelSummary, label
+from flowerray.commands.report import report
 from flowerray.commands.train import TrainSummary, train
 from flowerray.outputs import kinds
 from flowerray.pipeline import connection
-from flowerray.settings import ExtractSettings, LabelSettings, RunSettings, TrainSettings
+from flowerray.settings import (
+    ExtractSettings,
+    LabelSettings,
+    ReportSettings,
+    RunSettings,
+    TrainSettings,
+)
 from flowerray.sources import answers
 from flowerray.sources.labelled import check_apart
 from flowerray.sources.listing import photographs_to_label
@@ -19,12 +26,14 @@ from flowerray.sources.listing import photographs_to_label
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What each job did, and the scores of the labels where a truth was given."""
+    """What each job did, the scores of the labels where a truth was given, and the page that shows
+    them."""
 
     extract: ExtractSummary
     train: TrainSummary
     label: LabelSummary
     evaluation: dict[str, Any] | None
+    report: str
 
 
 def run(settings: RunSettings) -> RunSummary:
@@ -36,10 +45,10 @@ def run(settings: RunSettings) -> RunSummary:
     features, trained, labels = (
         f"{settings.out.rstrip('/')}/{name}" for name in ("features", "classifier", "labels")
     )
-    reached: dict[str, Any] = {
-        name: getattr(settings, name)
-        for name in ("address", "endpoint_url", "anonymous", "allow_redirects")
+    stores: dict[str, Any] = {
+        name: getattr(settings, name) for name in ("endpoint_url", "anonymous", "allow_redirects")
     }
+    reached = {"address": settings.address, **stores}
     shared: dict[str, Any] = {
         "actors": settings.actors,
         "weights": settings.weights,
@@ -81,8 +90,11 @@ def run(settings: RunSettings) -> RunSummary:
                 classifier=trained,
                 out=labels,
                 gallery=f"{settings.out.rstrip('/')}/labels.png",
+                min_precision=settings.min_precision,
                 **shared,
             )
         )
+        page = f"{settings.out.rstrip('/')}/labels.html"
+        report(ReportSettings(source=labels, out=page, **stores))
     evaluation = evaluate(labels, settings.truth) if settings.truth else None
-    return RunSummary(extracted, fitted, labelled, evaluation)
+    return RunSummary(extracted, fitted, labelled, evaluation, page)

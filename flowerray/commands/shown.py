@@ -13,7 +13,13 @@ def rejects(rejected: dict[str, int]) -> str:
 
 def extract(done: Any) -> str:
     rejected = rejects(done.rejected)
-    return f"{done.photographs:,} photographs, rejected: {rejected}\nfeatures: {done.out}"
+    return "\n".join(
+        [
+            f"{done.photographs:,} photographs, rejected: {rejected}",
+            f"features: {done.out}",
+            f"next: flowerray train {done.out} --out classifier",
+        ]
+    )
 
 
 def train(done: Any) -> str:
@@ -25,7 +31,10 @@ def train(done: Any) -> str:
         f"confidence {m['confidence']:.3f}"
         for m in done.mistakes
     ]
-    return "\n".join([*lines, "", f"fitted in {done.fit_seconds:.1f} s", f"classifier: {done.out}"])
+    next_step = f"next: flowerray label PILE --classifier {done.out} --out labels"
+    return "\n".join(
+        [*lines, "", f"fitted in {done.fit_seconds:.1f} s", f"classifier: {done.out}", next_step]
+    )
 
 
 def label(done: Any) -> str:
@@ -42,7 +51,8 @@ def label(done: Any) -> str:
         share = done.accepted / labelled if labelled else 0
         lines[-1:-1] = [f"accepted: {done.accepted:,} of {labelled:,} ({share:.0%})"]
         lines += [f"review: {done.out}/review.parquet"]
-    return "\n".join(lines)
+        return "\n".join([*lines, f"next: flowerray report {done.out}"])
+    return "\n".join([*lines, f"next: flowerray accept {done.out} --min-precision 0.97"])
 
 
 def accept(done: Any) -> str:
@@ -58,7 +68,7 @@ def accept(done: Any) -> str:
         share = accepted / labelled if labelled else 0
         lines.append(f"accepted: {accepted:,} of {labelled:,} ({share:.0%}): {each}")
         lines.append(f"review: {done.out}/review.parquet")
-    return "\n".join([*lines, f"labels: {done.out}"])
+    return "\n".join([*lines, f"labels: {done.out}", f"next: flowerray report {done.out}"])
 
 
 def suggest(done: Any) -> str:
@@ -143,8 +153,13 @@ def run(done: Any) -> str:
             f"accuracy   {done.evaluation['accuracy']:.4f} on the pile, "
             f"errors {done.evaluation['errors']}/{done.evaluation['photographs']}"
         )
+    if label.accepted is not None:
+        lines.append(f"accepted   {label.accepted:,} labels")
     where = label.out.removesuffix("labels")
-    return "\n".join([*lines, f"results    {where}features, classifier, labels, labels.png"])
+    lines.append(f"results    {where}features, classifier, labels, labels.png, labels.html")
+    if label.accepted is not None:
+        return "\n".join([*lines, f"next: flowerray audit {label.out}"])
+    return "\n".join([*lines, f"next: flowerray accept {label.out} --min-precision 0.97"])
 
 
 def evaluate(done: Any) -> str:

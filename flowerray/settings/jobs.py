@@ -192,7 +192,16 @@ class RunSettings(ClusterSettings, StorageSettings):
     )
     pile: str = option("photographs to label, as for `flowerray label`", positional=True, path=True)
     out: str = option(
-        "directory for features/, classifier/, labels/ and labels.png", metavar="DIR", path=True
+        "directory for features/, classifier/, labels/, labels.png and labels.html",
+        metavar="DIR",
+        path=True,
+    )
+    min_precision: float | None = option(
+        "accept labels as `flowerray label --min-precision` does",
+        None,
+        minimum=0.5,
+        maximum=1.0,
+        metavar="P",
     )
     truth: str | None = option(
         "CSV with columns file and label, to score the pile's labels",
