@@ -108,7 +108,7 @@ def thresholds(
     unseen = fitted.unseen
     said = np.concatenate([fitted.out_of_fold, fitted.valid[unseen]])
     truth = np.concatenate([data.labels[fitted.judged], data.valid_labels[unseen]])
-    novel = np.concatenate([fitted.training_novelty, fitted.valid_novelty[unseen]])
+    novel = np.concatenate([fitted.training_novelty[fitted.judged], fitted.valid_novelty[unseen]])
     said, truth = said[novel <= 1], truth[novel <= 1]
     predicted = said.argmax(axis=1)
     found = calibration.thresholds(

@@ -33,6 +33,7 @@ from flowerray.heads import classifier
 from flowerray.outputs.manifest import MANIFEST
 from flowerray.outputs.schemas import LABELS, features_schema
 from flowerray.parser import COMMANDS, parser
+from flowerray.sources import answers
 
 README = REPOSITORY / "README.md"
 DOCUMENTS = {
@@ -308,6 +309,7 @@ def test_formats_are_as_in_the_code():
     is_schema("Feature shards", features_schema(512, mirrored=True))
     is_schema("Label shards", LABELS)
     is_schema("evidence.parquet", classifier.EVIDENCE)
+    is_schema("corrections.parquet", answers.ANSWERS)
     has_keys("Base spec", {field.name for field in dataclasses.fields(bases.BaseSpec)})
 
 

@@ -384,3 +384,41 @@ def test_the_most_similar_are_the_nearest(first, sample, tmp_path):
     assert found.found[0].uri == uris[2] and found.found[0].cosine > 0.99
     with pytest.raises(FlowerrayError, match="missing"):
         flowerray.similar(kept, ["/no/such.jpg"])
+
+
+def test_what_an_audit_says_sets_the_thresholds_of_the_pile(
+    first, truth, tmp_path, monkeypatch, capsys
+):
+    from flowerray.heads import classifier
+    from flowerray.trust import calibration
+
+    monkeypatch.setattr(calibration, "LEAST_EVIDENCE", 5)
+    place, (*_, stranger) = first
+    labels, kept = tmp_path / "l", place / "kept"
+    flowerray.label(kept, classifier=place / "c1", out=labels, min_confidence=0.4)
+    flowerray.audit(labels, number=100, out=tmp_path / "audit.csv")
+    drawn = [row["uri"] for row in csv.DictReader((tmp_path / "audit.csv").open())]
+    answers = {uri: "none" if truth[uri] == stranger else truth[uri] for uri in drawn}
+    flowerray.audit(labels, judged=said(tmp_path / "judged.csv", answers))
+    taught = {"corrections": labels / "corrections.parquet", "pile_features": kept}
+    flowerray.train(place / "features", out=tmp_path / "c", **taught)
+    pile = classifier.evidence(str(tmp_path / "c"), of_pile=True)
+    assert sorted(pile["uri"].to_pylist()) == sorted(drawn)
+    named = dict(zip(pile["uri"].to_pylist(), pile["label"].to_pylist(), strict=True))
+    assert named == answers
+    assert not set(classifier.evidence(str(tmp_path / "c"))["split"].to_pylist()) & {"pile"}
+    flowerray.label(kept, classifier=tmp_path / "c", out=tmp_path / "again", min_precision=0.5)
+    pooled = f"by {len(drawn)} audited photographs of this pile"
+    assert pooled in capsys.readouterr().err
+    run = json.loads((tmp_path / "again" / "run.json").read_text())
+    assert len({str(one) for one in run["acceptance"]["thresholds"].values()}) == 1
+    # Of another pile its decisions say nothing.
+    some = tmp_path / "other"
+    some.mkdir()
+    for uri in drawn[:3]:
+        (some / Path(uri).name).write_bytes(Path(uri).read_bytes())
+    flowerray.label(
+        some, classifier=tmp_path / "c", out=tmp_path / "o", keep_features=tmp_path / "k"
+    )
+    flowerray.accept(tmp_path / "o", min_precision=0.5)
+    assert "of this pile" not in capsys.readouterr().err

@@ -100,7 +100,12 @@ def decision_asked(
     output: Output, settings: AcceptanceSettings, columns: Columns
 ) -> Decision | None:
     """What is to be decided: as the settings ask, else as it was last; None if nothing ever was."""
-    asked = asked_for(settings, classes_of(output), str(output.folder))
+    asked = asked_for(
+        settings,
+        classes_of(output),
+        str(output.folder),
+        partial(corrections.listed_in, output),
+    )
     acceptance = asked or Acceptance(**acceptance_of(output.run))
     said = corrections.kept(output.folder)
     if settings.corrections is not None:

@@ -7,6 +7,7 @@ precision and its bound (see ``flowerray.trust.audit``), and is kept as correcti
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from flowerray.commands.accept import accept, classes_of
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.outputs import lease, shards
+from flowerray.outputs import corrections, lease, shards
 from flowerray.outputs.derived import acceptance_of
 from flowerray.outputs.record import Output, read_output
 from flowerray.settings import AcceptSettings, AuditSettings
@@ -173,14 +174,13 @@ def _told(output: Output, settings: AuditSettings, wanted: float) -> AuditSummar
     if not holds:
         offered = sampling.thresholds(sample, right, names, wanted, settings.bound_confidence)
         path = _offered(output, {n: one["threshold"] for n, one in offered.items()})
-    accept(
-        AcceptSettings(
-            labels=settings.labels,
-            corrections=settings.judged,
-            uri_column=settings.uri_column,
-            label_column=settings.label_column,
-        )
-    )
+    # Drawn at random, they are evidence as well when a head is trained on them.
+    audited = {uris.key(uri) for uri in drawn["uri"].to_pylist()}
+    marks = [uris.key(uri) in audited for uri in said["uri"].to_pylist()]
+    said = said.set_column(said.column_names.index("audited"), "audited", pa.array(marks))
+    with lease.held(output.folder, "labels") as mine:
+        corrections.keep(dataclasses.replace(output, folder=mine), said, settings.judged)
+    accept(AcceptSettings(labels=settings.labels))
     return AuditSummary(
         str(output.folder),
         precision.labels,

@@ -60,12 +60,14 @@ def train(settings: TrainSettings) -> TrainSummary:
     output = read_output(settings.features, "features")
     corrected: answers.Corrections = {}
     stored: StoredFeatures | None = None
+    audited: list[str] = []
     chosen = ["recipe", "epochs", "patience", "class_weights", "seed"]
     chosen += ["none_class"] if settings.none_class else []  # as before there was such an option
     output.check_whole()
     if settings.corrections:
         said = answers.read(settings.corrections, settings.columns)
         read = dict(zip(*lists_of(said, "uri", "label"), strict=True))
+        audited = said.filter(pc.fill_null(said["audited"], False))["uri"].to_pylist()
         stored = _stored(settings, output)
         corrected = corrections.matched(output, read, settings, stored or ()) if read else {}
     rejected = _surveyed(output, corrected, none.names_of(settings.none_class))
@@ -76,6 +78,7 @@ def train(settings: TrainSettings) -> TrainSummary:
             *([rejected] if rejected else []),
         ],
         "corrections": sorted(corrected.items()),
+        **({"audited": sorted(audited)} if audited else {}),
         **{name: getattr(settings, name) for name in chosen},
     }
     spec, fingerprint = output.run["config"]["base_spec"], fingerprint_of(config)
@@ -121,7 +124,16 @@ def _train_into(
         tasks.say_if_full("train", *resources.values())
         fit = ray.remote(fit_and_save).options(num_returns="streaming", **resources)
         messages: Any = fit.remote(
-            stores.in_use(), out, output, added, settings, config, corrected, weights, resources
+            stores.in_use(),
+            out,
+            output,
+            added,
+            settings,
+            config,
+            corrected,
+            config.get("audited", []),
+            weights,
+            resources,
         )
         try:
             for reference in messages:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flowerray.bases.spec import BaseSpec
@@ -145,15 +146,17 @@ def load(directory: str) -> Classifier:
     return classifier
 
 
-def evidence(directory: str) -> pa.Table:
-    """The classifier's evidence, see ``EVIDENCE``.
+def evidence(directory: str, of_pile: bool = False) -> pa.Table:
+    """The classifier's evidence, see ``EVIDENCE``: of labelled photographs, or what people decided
+    of a pile's random sample (the split `pile`).
 
     Raises:
         FlowerrayError: it can't be read.
     """
     folder = Folder.at(directory)
     try:
-        return pq.read_table(folder.open("evidence.parquet"), schema=EVIDENCE)
+        table = pq.read_table(folder.open("evidence.parquet"), schema=EVIDENCE)
+        return table.filter(pc.equal(pc.equal(table["split"], "pile"), of_pile))
     except (OSError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         file = folder.file("evidence.parquet")

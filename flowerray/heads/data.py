@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ class TrainingData:
     `class_weights` (classes,) float64 multiply the loss; `rest` is the Keras model of the base's
     layers after the features, for finetune alone. `groups` int64 (n + those to validate,) has the
     same number for copies of one photograph, see ``flowerray.heads.copies``; None: nobody looked.
-    `embedded`: the features are embeddings already.
+    `embedded`: the features are embeddings already. `audited`: the training photographs (indices)
+    that people decided of a pile's random sample.
     """
 
     features: np.ndarray
@@ -42,6 +43,7 @@ class TrainingData:
     rest: Any = None
     groups: np.ndarray | None = None
     embedded: bool = False
+    audited: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     @property
     def groups_to_train(self) -> np.ndarray:

@@ -50,6 +50,15 @@ def keep(output: Output, said: pa.Table, of: str) -> pa.Table:
     return whole
 
 
+def listed_in(output: Output, named: pa.Array) -> pa.Array:
+    """Which of the uris `named` (m,) are of photographs of `output`: bool (m,)."""
+    found: set[str] = set()
+    for shard in output.manifest.shards():
+        rows = rows_of(output.folder, output.manifest, shard)["uri"]
+        found.update(rows.filter(pc.is_in(rows, value_set=named)).to_pylist())
+    return pa.array([uri in found for uri in named.to_pylist()], pa.bool_())
+
+
 def _as_listed(output: Output, said: pa.Table) -> pa.Table:
     """The rows of `said` whose photograph `output` has, by the uri that it is listed under there,
     however it is spelled in `said`."""

@@ -48,6 +48,7 @@ def fit_and_save(
     settings: TrainSettings,
     config: dict[str, Any],
     corrected: dict[str, str | None],
+    audited: list[str],
     weights: list[np.ndarray] | None,
     resources: dict[str, float],
 ) -> Iterator[str | tracking.History | tuple[bytes, conversion.Converted]]:
@@ -62,7 +63,8 @@ def fit_and_save(
             none.names_of(settings.none_class),
             Path(directory),
         )
-        loaded = replace(loaded, data=with_copies(loaded.data))
+        drawn = np.flatnonzero(np.isin(np.array(loaded.uris["train"], object), audited))
+        loaded = replace(loaded, data=with_copies(replace(loaded.data, audited=drawn)))
         data = loaded.data
         if settings.class_weights == "balanced":
             counts = np.bincount(data.labels, minlength=data.classes)

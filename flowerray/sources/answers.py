@@ -16,7 +16,8 @@ from flowerray.sources.columns import LIKELY, Columns
 
 Corrections = dict[str, str | None]  # uri: label, None where a photograph is to be left out
 ANSWERS = pa.schema(
-    [(name, pa.string()) for name in ("uri", "label", "who", "when")] + [("round", pa.int64())]
+    [(name, pa.string()) for name in ("uri", "label", "who", "when")]
+    + [("round", pa.int64()), ("audited", pa.bool_())]
 )
 
 
@@ -90,7 +91,7 @@ def _end_of_path(written: str) -> str:
 
 def _rows(path: str, columns: Columns, uri: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Each row as ANSWERS has it, its uri as it is written, and its place in the file."""
-    wanted = ("uri", "label", "check", "suggested_label", "who", "when", "round")
+    wanted = ("uri", "label", "check", "suggested_label", "who", "when", "round", "audited")
     suggested = others = 0
     for rows in tables.read(path, columns, uri, wanted):
         there = rows.schema.names
@@ -112,7 +113,8 @@ def _rows(path: str, columns: Columns, uri: str) -> Iterator[tuple[dict[str, Any
                 raise FlowerrayError(f"{place} has no {uri}: fill it in or remove the row")
             who, when = (None if (v := row.get(n)) is None else str(v) for n in ("who", "when"))
             answer = {"uri": row["uri"], "label": names.class_name(label), "who": who, "when": when}
-            yield {**answer, "round": _number(row.get("round"))}, place
+            audited = str(row.get("audited")).lower() == "true"
+            yield {**answer, "round": _number(row.get("round")), "audited": audited}, place
     if suggested or others:
         say(
             f"{path} holds findings of `flowerray check`: the {suggested:,} suggested labels are "

@@ -28,6 +28,7 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     "who": ("who",),
     "when": ("when",),
     "round": ("round",),
+    "audited": ("audited",),
 }
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from flowerray.heads import classifier, copies
-from flowerray.heads.data import TrainingData
+from flowerray.heads.data import TrainingData, rows_of
 from flowerray.heads.dense import DENSE
 from flowerray.heads.dense_head import DenseHead
+from flowerray.heads.embedding import embedded, embedding_model
+from flowerray.heads.folds import held_out as held_out_of
 from flowerray.heads.folds import out_of_fold, with_copies
 from flowerray.heads.models import predict, set_temperature, without_optimizer
 from flowerray.heads.training_set import TrainingSet
@@ -34,6 +36,7 @@ class Fitted:
     out_of_fold: np.ndarray
     valid: np.ndarray
     unseen: np.ndarray
+    audited: np.ndarray
     training_novelty: np.ndarray
     valid_novelty: np.ndarray
 
@@ -65,15 +68,27 @@ class Fitted:
         found = novelty.fit(model, data, settings.seed)
         model = novelty.attached(model, data, found)
         held_out = calibration.at_temperature(held_out, temperature)
+        audited = calibration.at_temperature(_of_audited(data, settings), temperature)
         final = predict(model, data.valid_features)
         valid, valid_novelty = final[:, :-1], final[:, -1]
         head = classifier.head_bytes(model)
         dense = None
         if data.embedded and settings.recipe in DENSE:
             dense = DenseHead.of(model, found.centres, found.threshold)
-        training_novelty = found.of_training[judged]
-        sets = (judged, held_out, valid, unseen, training_novelty, valid_novelty)
+        sets = (judged, held_out, valid, unseen, audited, found.of_training, valid_novelty)
         return cls(head, dense, about, *sets)
+
+
+def _of_audited(data: TrainingData, settings: TrainSettings) -> np.ndarray:
+    """What heads that were fitted without them say of the `audited` photographs, float32 (m,
+    classes); of a recipe that takes too long nothing."""
+    fit = DENSE.get(settings.recipe)
+    if fit is None or not len(data.audited):
+        return np.zeros((0, data.classes), np.float32)
+    own, _ = embedded(data, embedding_model(data))
+    rows, labels, weights = rows_of(data, own, None, np.arange(len(own)))
+    audited, groups = data.audited, data.groups_to_train
+    return held_out_of(fit, rows, labels, weights, audited, settings.seed, groups)
 
 
 def _copies_left_out(data: TrainingData) -> dict[str, int]:
@@ -95,7 +110,7 @@ def evidence_table(loaded: TrainingSet, fitted: Fitted) -> pa.Table:
             trained_on,
             data.labels[judged],
             fitted.out_of_fold,
-            fitted.training_novelty,
+            fitted.training_novelty[judged],
             data.features[judged] if data.embedded else None,
         ),
         (
@@ -107,9 +122,21 @@ def evidence_table(loaded: TrainingSet, fitted: Fitted) -> pa.Table:
             data.valid_features[unseen] if data.embedded else None,
         ),
     ]
+    if len(fitted.audited):
+        drawn = data.audited
+        parts.append(
+            (
+                "pile",
+                [loaded.uris["train"][i] for i in drawn],
+                data.labels[drawn],
+                fitted.audited,
+                fitted.training_novelty[drawn],
+                data.features[drawn] if data.embedded else None,
+            )
+        )
     names = np.array(loaded.classes, object)
     tables = []
-    for part, uris, truth, probabilities, novel, embedded in parts:
+    for part, uris, truth, probabilities, novel, rows in parts:
         columns = [
             pa.array(uris, pa.string()),
             pa.array([part] * len(truth), pa.string()),
@@ -118,7 +145,7 @@ def evidence_table(loaded: TrainingSet, fitted: Fitted) -> pa.Table:
             pa.array(probabilities.max(axis=1), pa.float32()),
             pa.array(list(probabilities.astype(np.float32)), pa.list_(pa.float32())),
             pa.array(novel, pa.float32()),
-            pa.nulls(len(truth), pa.list_(pa.float16())) if embedded is None else _lists(embedded),
+            pa.nulls(len(truth), pa.list_(pa.float16())) if rows is None else _lists(rows),
         ]
         tables.append(pa.table(columns, schema=classifier.EVIDENCE))
     return pa.concat_tables(tables)
