@@ -618,6 +618,7 @@ def check(
     *,
     only: str | None = None,
     out: str | PathLike[str] | None = None,
+    keep_one: str | PathLike[str] | None = None,
     strict: bool = False,
     min_side: int | None = None,
     max_aspect: float = 3.0,
@@ -644,6 +645,8 @@ def check(
             few_photographs, similar_names, small, extreme_aspect
         out (str | PathLike[str] | None, default None): also write the findings to this CSV, a
             row each
+        keep_one (str | PathLike[str] | None, default None): write a table of the photographs,
+            of each group of copies one, to extract or label from
         strict (bool, default False): exit with 1 if anything was found
         min_side (int | None, default None): shortest side in pixels that is not small [the
             input side of the features' base, of vgg16 without features]

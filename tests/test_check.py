@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -302,3 +303,25 @@ print({PEAK_MEMORY} - before)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 400_000  # KiB
+
+
+def test_one_of_each_group_of_copies_is_kept(sample, tmp_path, local_ray):
+    from PIL import Image
+
+    pile = tmp_path / "pile"
+    pile.mkdir()
+    originals = sorted(p for p in sample.pile.rglob("*.jpg") if p.stat().st_size > 1000)[:6]
+    for number, original in enumerate(originals):
+        (pile / f"{number}.jpg").write_bytes(original.read_bytes())
+    Image.open(originals[0]).resize((160, 120)).save(pile / "0-small.jpg", quality=60)
+    (pile / "0-same.jpg").write_bytes(originals[0].read_bytes())
+    (pile / "1-same.jpg").write_bytes(originals[1].read_bytes())
+    extract(ExtractSettings(images=str(pile), out=str(tmp_path / "f"), base="thumbnail"))
+    done = check(CheckSettings(source=str(tmp_path / "f"), keep_one=str(tmp_path / "one.csv")))
+    assert any("2 groups of copies; 6 of 9 photographs" in note for note in done.notes)
+    rows = list(csv.DictReader((tmp_path / "one.csv").open()))
+    assert len({Path(row["uri"]).name[0] for row in rows}) == len(rows) == 6
+    again = ExtractSettings(
+        images=str(tmp_path / "one.csv"), out=str(tmp_path / "g"), base="thumbnail"
+    )
+    assert extract(again).photographs == 6

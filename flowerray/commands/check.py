@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from flowerray.bases.spec import BaseSpec, base_named
+from flowerray.heads.copies import first_of_each
 from flowerray.outputs import kinds, shards
 from flowerray.outputs.manifest import rows_of
 from flowerray.outputs.record import Output, read_output
@@ -28,7 +29,7 @@ from flowerray.sources.labelled import photographs_to_extract
 from flowerray.sources.listing import FOUND
 from flowerray.sources.photographs import Limits, Rejected
 from flowerray.stores.folder import Folder, whole_file
-from flowerray.trust.duplicates import HASH_SIDE
+from flowerray.trust.duplicates import HASH_SIDE, Copies
 from flowerray.trust.findings import (
     Finding,
     LabelledSet,
@@ -102,6 +103,8 @@ def check(settings: CheckSettings) -> CheckSummary:
     findings = [f for name in checks for f in findings if f.check == name]
     if settings.out is not None:
         _write_csv(findings, settings.out)
+    if settings.keep_one is not None:
+        notes.append(_keep_one(labelled, copies, settings.keep_one))
     rejected = Counter(bad.reason for bad in labelled.rejected if bad)
     shards.check_some_used(len(labelled.uris), dict(rejected.most_common()))
     counts = Counter(finding.check for finding in findings)
@@ -187,6 +190,24 @@ def _read_file(
 
 def _rejections(files: list[PhotographFile | Rejected]) -> list[Rejected | None]:
     return [file if isinstance(file, Rejected) else None for file in files]
+
+
+def _keep_one(labelled: LabelledSet, copies: Copies, path: str) -> str:
+    """Write the usable photographs as a table, of each group of copies the first; what to say."""
+    groups = copies.groups(len(labelled.uris))
+    usable = np.array([why is None for why in labelled.rejected], bool)
+    kept = np.flatnonzero(usable)[first_of_each(groups[usable])]
+    several = int((np.bincount(groups[usable]) > 1).sum())
+    text = io.StringIO()
+    columns = (labelled.uris, labelled.labels, labelled.splits)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("uri", "label", "split"), *([c[row] for c in columns] for row in kept)])
+    with whole_file(path) as stream:
+        stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    return (
+        f"{several:,} groups of copies; {len(kept):,} of {int(usable.sum()):,} photographs, one of "
+        f"each group, are listed in {path}"
+    )
 
 
 def _write_csv(findings: list[Finding], path: str) -> None:

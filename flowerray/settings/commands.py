@@ -170,6 +170,12 @@ class CheckSettings(PhotographSettings, ColumnSettings):
     out: str | None = option(
         "also write the findings to this CSV, a row each", None, metavar="CSV", path=True
     )
+    keep_one: str | None = option(
+        "write a table of the photographs, of each group of copies one, to extract or label from",
+        None,
+        metavar="CSV",
+        path=True,
+    )
     strict: bool = option("exit with 1 if anything was found", False)
     min_side: int | None = option(
         "shortest side in pixels that is not small [the input side of the features' base, of "
