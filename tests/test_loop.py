@@ -422,3 +422,20 @@ def test_what_an_audit_says_sets_the_thresholds_of_the_pile(
     )
     flowerray.accept(tmp_path / "o", min_precision=0.5)
     assert "of this pile" not in capsys.readouterr().err
+
+
+def test_labelling_anew_keeps_what_people_said_and_no_other_classifiers_evidence(
+    first, truth, tmp_path
+):
+    place, (one, *_) = first
+    uri = next(iter(truth))
+    flowerray.train(place / "features", out=tmp_path / "c", seed=1)
+    options = {"classifier": place / "c1", "out": tmp_path / "l"}
+    flowerray.label(place / "kept", **options, corrections=said(tmp_path / "s.csv", {uri: one}))
+    options["classifier"] = tmp_path / "c"
+    with pytest.raises(FlowerrayError, match="made with other settings"):
+        flowerray.label(place / "kept", **options)
+    done = flowerray.label(place / "kept", **options, overwrite=True)
+    assert done.human == 1
+    there = (tmp_path / "l" / "evidence.parquet").read_bytes()
+    assert there == (tmp_path / "c" / "evidence.parquet").read_bytes()

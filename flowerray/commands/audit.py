@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from flowerray.commands.accept import accept, classes_of
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.outputs import corrections, lease, shards
-from flowerray.outputs.derived import acceptance_of
+from flowerray.outputs.derived import SAMPLE, THRESHOLDS, acceptance_of
 from flowerray.outputs.record import Output, read_output
 from flowerray.settings import AcceptSettings, AuditSettings
 from flowerray.sources import answers, uris
@@ -32,7 +32,6 @@ from flowerray.trust import audit as sampling
 from flowerray.trust.acceptance import HUMAN
 from flowerray.trust.audit import Precision, Sample
 
-SAMPLE, THRESHOLDS = "audit.parquet", "thresholds.json"
 EXPECTED = (0.98, 0.99, 0.995, 1.0)  # precisions that the sizes are told for
 
 

@@ -21,7 +21,7 @@ from flowerray.heads import classifier
 from flowerray.heads.classifier import Classifier
 from flowerray.heads.prepared import PreparedHead
 from flowerray.outputs import kinds, shards
-from flowerray.outputs.derived import acceptance_of, check_derived, delete_derived
+from flowerray.outputs.derived import EVIDENCE, acceptance_of, check_derived, delete_derived
 from flowerray.outputs.record import Output, recorded_spec, with_record, writing
 from flowerray.outputs.setup import open_output
 from flowerray.outputs.stored import StoredFeatures, stored_features
@@ -162,10 +162,9 @@ def _label_into(
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
         output = with_record(output, timing=last)
-    if spec.precision == trained.base_spec.precision:  # which it speaks of
-        evidence = Folder.at(settings.classifier).read("evidence.parquet")
-        if not folder.exists("evidence.parquet"):
-            folder.write("evidence.parquet", evidence)
+    # Evidence speaks of the classifier's own precision.
+    if spec.precision == trained.base_spec.precision and not folder.exists(EVIDENCE):
+        folder.write(EVIDENCE, Folder.at(settings.classifier).read(EVIDENCE))
     decision, formats = decision_asked(output, settings, settings.columns), list[str]()
     if decision is not None:
         output, formats = decided(output, decision)

@@ -15,6 +15,8 @@ from flowerray.outputs.schemas import FOR_PEOPLE
 from flowerray.stores.folder import Folder, unreadable
 
 REVIEW = "review.parquet"
+# What is of one classifier's labels alone; corrections.parquet is of the photographs, and stays.
+EVIDENCE, SAMPLE, THRESHOLDS = "evidence.parquet", "audit.parquet", "thresholds.json"
 ACCEPTANCE = ("min_precision", "min_confidence", "thresholds")
 LABEL_FILES = {"csv": b"image_id,", "jsonl": b'{"image_id"'}  # of a file of all labels
 

@@ -20,7 +20,7 @@ from flowerray import stores
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.outputs import comparison
-from flowerray.outputs.derived import ACCEPTANCE, delete_derived
+from flowerray.outputs.derived import ACCEPTANCE, EVIDENCE, SAMPLE, THRESHOLDS, delete_derived
 from flowerray.outputs.lease import SCRATCH
 from flowerray.outputs.manifest import Listing, Manifest, Shard, rows_of, write_listing
 from flowerray.outputs.record import Output, our_names, record_to_go_on_with, with_record
@@ -109,6 +109,9 @@ def _delete(folder: Folder, run: Mapping[str, Any]) -> None:
     delete_derived(folder, run)
     if run["config"].get("base_spec", {}).get("precision") == "int8":
         folder.remove("int8.npz")
+    if run["kind"] == "labels":
+        for name in (EVIDENCE, SAMPLE, THRESHOLDS):
+            folder.remove(name)
     folder.remove("run.json")
     _delete_files(folder, "manifest")
 
