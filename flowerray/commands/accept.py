@@ -134,23 +134,31 @@ def decided(output: Output, decision: Decision) -> tuple[Output, list[str]]:
     then calls `closed`."""
     acceptance = dataclasses.asdict(decision.acceptance)
     mark = _mark(decision, acceptance)
-    by_name = {shard.name: shard for shard in output.manifest.shards()}
+    if output.run.get("decided") == mark and "deciding" not in output.run:
+        return output, []
+    formats = [ending for ending in LABEL_FILES if is_of_ours(output.folder, ending)]
+    output = with_record(output, deciding=output.run.get("deciding", formats))
+    delete_derived(output.folder, output.run)
+    output = with_record(output, acceptance=acceptance, decided=mark)
+    there = output.folder.names("shards")
+    to_do = [shard for shard in output.manifest.shards() if shard.name in there]
+    progress = Progress("accept", sum(shard.rows for shard in to_do))
+    progress.ready(0)
     with ThreadPoolExecutor(2 * hardware.available_cpus()) as pool:
-        names = shards.shard_names(output)
-        marks = pool.map(partial(_mark_of, output), names)
-        to_do = [by_name[name] for name, found in zip(names, marks, strict=True) if found != mark]
-        if not to_do and "deciding" not in output.run:
-            return output, []
-        formats = [ending for ending in LABEL_FILES if is_of_ours(output.folder, ending)]
-        output = with_record(output, deciding=output.run.get("deciding", formats))
-        delete_derived(output.folder, output.run)
-        output = with_record(output, acceptance=acceptance)
-        progress = Progress("accept", sum(shard.rows for shard in to_do))
-        progress.ready(0)
-        for shard in pool.map(partial(_decide, output, decision, mark), to_do):
+        for shard in pool.map(partial(_decide, output, decision, mark.encode()), to_do):
             progress.add(shard.rows, 0)
-        progress.finish()
+    progress.finish()
     return output, output.run["deciding"]
+
+
+def undecided(output: Output) -> Output:
+    """`output` before more of its labels are made: what is made of all goes, and nobody decided
+    these."""
+    delete_derived(output.folder, output.run)
+    if "decided" not in output.run:
+        return output
+    run = {name: value for name, value in output.run.items() if name != "decided"}
+    return with_record(dataclasses.replace(output, run=run))
 
 
 def closed(output: Output) -> Output:
@@ -161,22 +169,19 @@ def closed(output: Output) -> Output:
     return with_record(dataclasses.replace(output, run=run))
 
 
-def _mark(decision: Decision, acceptance: dict[str, Any]) -> bytes:
+def _mark(decision: Decision, acceptance: dict[str, Any]) -> str:
     """What tells this decision from others, in the metadata of shards."""
     said = hashlib.sha256(
         json.dumps([decision.uris.to_pylist(), decision.answers.to_pylist()]).encode()
     )
-    return fingerprint_of([acceptance, said.hexdigest(), decision.none_class]).encode()
-
-
-def _mark_of(output: Output, name: str) -> bytes | None:
-    metadata = shards.schema_of(output, name).metadata or {}
-    return metadata.get(DECIDED)
+    return fingerprint_of([acceptance, said.hexdigest(), decision.none_class])
 
 
 def _decide(output: Output, decision: Decision, mark: bytes, shard: Shard) -> Shard:
     table = shards.read_shard(output, shard)
     assert table is not None  # of those that are there
+    if (table.schema.metadata or {}).get(DECIDED) == mark:  # by one that was cut short
+        return shard
     table = decision(table)
     about = {**(table.schema.metadata or {}), DECIDED: mark}
     shards.write_shard(output, shard, table.replace_schema_metadata(about))

@@ -13,7 +13,14 @@ import pyarrow.compute as pc
 from flowerray.bases import hardware
 from flowerray.bases import weights as pretrained
 from flowerray.bases.spec import BaseSpec
-from flowerray.commands.accept import classes_of, closed, decided, decision_asked, finished
+from flowerray.commands.accept import (
+    classes_of,
+    closed,
+    decided,
+    decision_asked,
+    finished,
+    undecided,
+)
 from flowerray.commands.compared import compared
 from flowerray.commands.extract import Like, extract_listed
 from flowerray.errors import UsageError
@@ -21,7 +28,7 @@ from flowerray.heads import classifier
 from flowerray.heads.classifier import Classifier
 from flowerray.heads.prepared import PreparedHead
 from flowerray.outputs import kinds, shards
-from flowerray.outputs.derived import EVIDENCE, acceptance_of, check_derived, delete_derived
+from flowerray.outputs.derived import EVIDENCE, acceptance_of, check_derived
 from flowerray.outputs.record import Output, recorded_spec, with_record, writing
 from flowerray.outputs.setup import open_output
 from flowerray.outputs.stored import StoredFeatures, stored_features
@@ -143,7 +150,7 @@ def _label_into(
             output = open_output(folder, sized, "labels", config, found)
             work = LabelWork(trained, _head_here(trained, spec), top_k)
             if output.to_do():
-                delete_derived(folder, output.run)  # or a kill before the new would leave it
+                output = undecided(output)  # or a kill before the new would leave it
             timing, _ = from_features.run(output, stored, work)
             if output.run.get("features") != str(stored.output.folder):
                 output = with_record(output, features=str(stored.output.folder))
@@ -156,7 +163,7 @@ def _label_into(
                 output, base, head = prepared_to_label(output, spec, trained, weights, settings)
                 work = LabelWork(trained, head, top_k)
                 if to_do:
-                    delete_derived(folder, output.run)
+                    output = undecided(output)
                 timing, _ = inference.run(output, work, base, settings, "label")
     if timing.computed:
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}

@@ -45,16 +45,6 @@ def read_shard(output: Output, shard: Shard) -> pa.Table | None:
         return pq.read_table(file)
 
 
-def schema_of(output: Output, name: str) -> pa.Schema:
-    """The schema of the shard called `name`, with its metadata.
-
-    Raises:
-        FlowerrayError: it can't be read.
-    """
-    with faults_told(output, name):
-        return pq.read_schema(output.folder.open(f"shards/{name}", []))
-
-
 def read_table(output: Output, columns: Sequence[str]) -> pa.Table:
     """`columns` of all committed shards, in order of image_id.
 

@@ -33,21 +33,23 @@ def here(task: Callable[..., Converted], *arguments: Any) -> Converted:
     return task(*arguments)
 
 
-def base(spec: BaseSpec, weights: Weights, run: Run = tasks.run_once) -> Converted:
+def base(spec: BaseSpec, weights: Weights, run: Run | None = None) -> Converted:
     """The base of `spec`, which computes in float32 or bfloat16 alike."""
     makes_none = ("precision", "resize", "engine", "colour")
     makes = {k: v for k, v in asdict(spec).items() if k not in makes_none}
 
     def convert() -> Converted:
         say(f"{spec.base}: converting it for OpenVINO, this once")
-        return run(openvino.convert, spec, weights.arrays, None)
+        return (run or tasks.run_once)(openvino.convert, spec, weights.arrays, None)
 
     return _cached(spec.base, fingerprint_of(makes), convert)
 
 
-def head(head: bytes, run: Run = tasks.run_once) -> Converted:
+def head(head: bytes, run: Run | None = None) -> Converted:
     """A ``head.keras``: features to probabilities."""
-    return _cached("head", _made(head), lambda: run(openvino.convert_head, head))
+    return _cached(
+        "head", _made(head), lambda: (run or tasks.run_once)(openvino.convert_head, head)
+    )
 
 
 def keep_head(head: bytes, converted: Converted) -> None:

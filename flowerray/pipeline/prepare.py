@@ -67,7 +67,7 @@ def prepared(
 
 
 def prepared_head(
-    trained: Classifier, spec: BaseSpec, run: conversion.Run = tasks.run_once
+    trained: Classifier, spec: BaseSpec, run: conversion.Run | None = None
 ) -> PreparedHead:
     """The head of a classifier, ready for actors that compute the base of `spec`."""
     if trained.dense is not None:
