@@ -33,7 +33,7 @@ from flowerray.outputs.derived import (
     is_of_ours,
 )
 from flowerray.outputs.manifest import Shard
-from flowerray.outputs.record import Output, read_output, with_record
+from flowerray.outputs.record import Output, read_output, with_record, without_record
 from flowerray.outputs.review import COLUMNS, review_queue
 from flowerray.progress import Progress, say
 from flowerray.settings import AcceptanceSettings, AcceptSettings
@@ -155,18 +155,12 @@ def undecided(output: Output) -> Output:
     """`output` before more of its labels are made: what is made of all goes, and nobody decided
     these."""
     delete_derived(output.folder, output.run)
-    if "decided" not in output.run:
-        return output
-    run = {name: value for name, value in output.run.items() if name != "decided"}
-    return with_record(dataclasses.replace(output, run=run))
+    return without_record(output, "decided")
 
 
 def closed(output: Output) -> Output:
     """`output` after a decision, when all that is made of it is there."""
-    if "deciding" not in output.run:
-        return output
-    run = {name: value for name, value in output.run.items() if name != "deciding"}
-    return with_record(dataclasses.replace(output, run=run))
+    return without_record(output, "deciding")
 
 
 def _mark(decision: Decision, acceptance: dict[str, Any]) -> str:

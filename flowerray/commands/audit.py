@@ -6,11 +6,8 @@ precision and its bound (see ``flowerray.trust.audit``), and is kept as correcti
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +23,6 @@ from flowerray.outputs.derived import SAMPLE, THRESHOLDS, acceptance_of
 from flowerray.outputs.record import Output, read_output
 from flowerray.settings import AcceptSettings, AuditSettings
 from flowerray.sources import answers, uris
-from flowerray.stores import expanded, is_remote
-from flowerray.stores.folder import whole_file
 from flowerray.trust import audit as sampling
 from flowerray.trust.acceptance import HUMAN
 from flowerray.trust.audit import Precision, Sample
@@ -103,7 +98,7 @@ def audit(settings: AuditSettings) -> AuditSummary:
     summary = AuditSummary(str(output.folder), labels, wanted, settings.bound_confidence, needed)
     if settings.number is None:
         return summary
-    if not is_remote(settings.out) and os.path.exists(expanded(settings.out)):
+    if answers.is_asked(settings.out):
         raise UsageError(f"{settings.out} is there: judge that, or choose another --out")
     drawn = _drawn(output, accepted, settings)
     return AuditSummary(**{**vars(summary), "drawn": drawn, "to_judge": settings.out})
@@ -138,13 +133,7 @@ def _drawn(output: Output, accepted: pa.Table, settings: AuditSettings) -> int:
     with lease.held(output.folder, "labels") as mine:
         with mine.create(SAMPLE) as stream:
             pq.write_table(kept.replace_schema_metadata(about), stream, compression="zstd")
-        text = io.StringIO()
-        # Without the classifier's label: who judges should not be led.
-        csv.writer(text, lineterminator="\n").writerows(
-            [("uri", "label"), *((u, "") for u in to_judge)]
-        )
-        with whole_file(settings.out) as stream:
-            stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        answers.ask(settings.out, to_judge)
     return len(to_judge)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +15,6 @@ from flowerray.outputs.record import Output, read_output
 from flowerray.outputs.stored import Embeddings, StoredFeatures
 from flowerray.settings import SuggestSettings
 from flowerray.sources import answers, uris
-from flowerray.stores import expanded, is_remote
-from flowerray.stores.folder import whole_file
 from flowerray.trust.suggest import suggest as chosen
 
 
@@ -41,7 +36,7 @@ def suggest(settings: SuggestSettings) -> SuggestSummary:
         FlowerrayError: the source is neither features nor labels of stored features, all of it is
             decided, or --out is there.
     """
-    if not is_remote(settings.out) and os.path.exists(expanded(settings.out)):
+    if answers.is_asked(settings.out):
         raise UsageError(f"{settings.out} is there: fill that in, or choose another --out")
     if kind_of(settings.source) == "labels":
         labels = read_output(settings.source, "labels")
@@ -65,10 +60,7 @@ def suggest(settings: SuggestSettings) -> SuggestSummary:
     if not len(rows):
         raise FlowerrayError(f"people have decided all of {settings.source}: nothing to suggest")
     found = listed.take(pa.array(rows)).to_pylist()
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("uri", "label"), *((u, "") for u in found)])
-    with whole_file(settings.out) as stream:
-        stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    answers.ask(settings.out, found)
     return SuggestSummary(len(listed), int(decided.sum()), found, settings.out)
 
 

@@ -102,6 +102,13 @@ def with_record(output: Output, **entries: Any) -> Output:
     return replace(output, run=run)
 
 
+def without_record(output: Output, name: str) -> Output:
+    """`output` without the entry `name` in its record."""
+    if name not in output.run:
+        return output
+    return with_record(replace(output, run={k: v for k, v in output.run.items() if k != name}))
+
+
 def read_output(directory: str, kind: str, deciding: bool = False) -> Output:
     """The output of an earlier job of `kind`; with `deciding`, labels that a cut-short accept has
     left between two decisions, too.

@@ -23,6 +23,15 @@ from flowerray.sources.listing import FOUND
 COLUMNS = ["uri", "features", "error", "error_detail"]
 
 
+def values_of(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Of (rows of) a feature shard the features float16 (rows that have them, *feature_shape), and
+    which rows those are, bool (rows,)."""
+    shape = json.loads(table.schema.metadata[b"feature_shape"])
+    there = pc.is_valid(table["features"])
+    values = table["features"].filter(there).combine_chunks().flatten().to_numpy()
+    return values.reshape(-1, *shape), there.to_numpy()
+
+
 class StoredFeatures:
     """A finished output of features, read a shard at a time; threads may share it."""
 
@@ -88,10 +97,7 @@ class StoredFeatures:
     def values(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Of a table that `of` gave the features float16 (rows that have them, *feature_shape),
         and which rows those are, bool (rows,)."""
-        shape = json.loads(table.schema.metadata[b"feature_shape"])
-        there = pc.is_valid(table["features"])
-        values = table["features"].filter(there).combine_chunks().flatten().to_numpy()
-        return values.reshape(-1, *shape), there.to_numpy()
+        return values_of(table)
 
     def _read_shard(self, name: str, columns: Sequence[str] = COLUMNS) -> pa.Table:
         with faults_told(self.output, name):

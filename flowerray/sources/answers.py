@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +15,7 @@ from flowerray.errors import FlowerrayError
 from flowerray.progress import say
 from flowerray.sources import names, tables, text_tables, uris
 from flowerray.sources.columns import LIKELY, Columns
+from flowerray.stores.folder import whole_file
 
 Corrections = dict[str, str | None]  # uri: label, None where a photograph is to be left out
 ANSWERS = pa.schema(
@@ -72,6 +75,21 @@ def merged(tables: list[pa.Table], told_of: str = "") -> pa.Table:
             f"{uri} is {newest[uri]['label']}, and was {other}"
         )
     return pa.Table.from_pylist(list(newest.values()), ANSWERS)
+
+
+def ask(path: str, photographs: list[str]) -> None:
+    """Write a table of these uris for people to answer: its column `label` is empty, and nothing
+    in it leads them."""
+    text = io.StringIO()
+    rows = [("uri", "label"), *((uri, "") for uri in photographs)]
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with whole_file(path) as stream:
+        stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def is_asked(path: str) -> bool:
+    """Whether such a table is on the disk, perhaps with answers in it."""
+    return not stores.is_remote(path) and os.path.exists(stores.expanded(path))
 
 
 def _separate(paths: str) -> list[str]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow.compute as pc
 
 from flowerray.heads.copies import by_features, joined
 from flowerray.heads.dense import fit_mlp, predict_dense
 from flowerray.heads.embedding import mean_activation
 from flowerray.outputs import shards
 from flowerray.outputs.record import Output
+from flowerray.outputs.stored import values_of
 from flowerray.progress import say
 from flowerray.trust.duplicates import Copies, numbered
 from flowerray.trust.findings import Finding, LabelledSet
@@ -114,7 +113,5 @@ def _features(output: Output) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Of each shard the features float32 (rows that have them, *feature_shape), and which rows
     those are, bool (rows,)."""
     for table in shards.iter_shards(output, ["features"]):
-        shape = json.loads(table.schema.metadata[b"feature_shape"])
-        there = pc.is_valid(table["features"])
-        values = table["features"].filter(there).combine_chunks().flatten().to_numpy()
-        yield values.reshape(-1, *shape).astype(np.float32), there.to_numpy()
+        values, there = values_of(table)
+        yield values.astype(np.float32), there
