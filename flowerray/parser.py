@@ -31,6 +31,7 @@ from flowerray.settings import (
     PlanSettings,
     PredictSettings,
     ReportSettings,
+    ReviewSettings,
     RunSettings,
     SampleSettings,
     Settings,
@@ -78,9 +79,19 @@ def _weights(settings: WeightsSettings) -> Any:
 
 
 def _predict(settings: PredictSettings) -> Any:
+    from flowerray import stores
     from flowerray.commands.predict import predict
 
+    stores.use(settings.access)
     return predict(settings)
+
+
+def _review(settings: ReviewSettings) -> Any:
+    from flowerray import stores
+    from flowerray.commands.review import review
+
+    stores.use(settings.access)
+    return review(settings)
 
 
 def _plan(settings: PlanSettings) -> Any:
@@ -305,6 +316,17 @@ def _completion(settings: CompletionSettings) -> str:
 
 COMMANDS = {
     **JOBS,
+    "review": Command(
+        "look at labels and decide, on a page in the browser",
+        ReviewSettings,
+        _review,
+        shown.review,
+        (
+            "flowerray review labels",
+            "flowerray review labels --features features",
+            "flowerray review labels --no-browser --port 8080",
+        ),
+    ),
     "similar": Command(
         "find the photographs of a pile that are most like some others",
         SimilarSettings,

@@ -86,10 +86,10 @@ def accept(settings: AcceptSettings) -> AcceptSummary:
     return AcceptSummary(
         str(output.folder),
         output.manifest.rows,
-        {name: counts.labels[name] for name in classes_of(output)},
+        {name: counts.labels[name] for name in output.classes},
         None
         if acceptance_of(output.run)["thresholds"] is None
-        else {name: counts.accepted[name] for name in classes_of(output)},
+        else {name: counts.accepted[name] for name in output.classes},
         counts.human,
         counts.unlabelled,
         dict(counts.rejected.most_common()),
@@ -102,30 +102,25 @@ def decision_asked(
     """What is to be decided: as the settings ask, else as it was last; None if nothing ever was."""
     asked = asked_for(
         settings,
-        classes_of(output),
+        output.classes,
         str(output.folder),
         partial(corrections.listed_in, output),
     )
     acceptance = asked or Acceptance(**acceptance_of(output.run))
-    said = corrections.kept(output.folder)
-    if settings.corrections is not None:
+    if settings.corrections is None:
+        said = corrections.keep(output)
+    else:
         read = answers.read(settings.corrections, columns)
         said = corrections.keep(output, read, settings.corrections)
     if asked is None and acceptance.thresholds is None and not len(said):
         return None
     none_class = output.run["config"].get("none_class", NONE)
-    strange = sorted(set(said["label"].to_pylist()) - {*classes_of(output), none_class, None})
+    strange = sorted(set(said["label"].to_pylist()) - {*output.classes, none_class, None})
     if strange:
         say(f"accept: {', '.join(strange)}: no class of this classifier; taken as people said it")
     return Decision(
         acceptance, said["uri"].combine_chunks(), said["label"].combine_chunks(), none_class
     )
-
-
-def classes_of(output: Output) -> list[str]:
-    """The classes of labels that are given as a label."""
-    config = output.run["config"]
-    return [name for name in config["classes"] if name != config.get("none_class")]
 
 
 def decided(output: Output, decision: Decision) -> tuple[Output, list[str]]:

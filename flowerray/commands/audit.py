@@ -13,19 +13,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from flowerray.commands.accept import accept, classes_of
+from flowerray.commands.accept import accept
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.outputs import corrections, lease, shards
-from flowerray.outputs.derived import SAMPLE, THRESHOLDS, acceptance_of
+from flowerray.outputs import corrections, lease
+from flowerray.outputs.derived import THRESHOLDS, acceptance_of
 from flowerray.outputs.record import Output, read_output
 from flowerray.settings import AcceptSettings, AuditSettings
 from flowerray.sources import answers, uris
 from flowerray.trust import audit as sampling
-from flowerray.trust.acceptance import HUMAN
-from flowerray.trust.audit import Precision, Sample
+from flowerray.trust import drawn
+from flowerray.trust.audit import Precision
 
 EXPECTED = (0.98, 0.99, 0.995, 1.0)  # precisions that the sizes are told for
 
@@ -83,7 +81,7 @@ def audit(settings: AuditSettings) -> AuditSummary:
     wanted = settings.min_precision or asked["min_precision"] or 0.97
     if settings.judged is not None:
         return _told(output, settings, wanted)
-    accepted = _accepted(output)
+    accepted = drawn.accepted_of(output)
     labels = len(accepted)
     if not labels:
         raise FlowerrayError(
@@ -100,62 +98,33 @@ def audit(settings: AuditSettings) -> AuditSummary:
         return summary
     if answers.is_asked(settings.out):
         raise UsageError(f"{settings.out} is there: judge that, or choose another --out")
-    drawn = _drawn(output, accepted, settings)
-    return AuditSummary(**{**vars(summary), "drawn": drawn, "to_judge": settings.out})
-
-
-def _accepted(output: Output) -> pa.Table:
-    """The accepted labels that nobody decided: image_id, uri, label, confidence."""
-    columns = ["image_id", "uri", "label", "confidence", "accepted", "source"]
-    tables = []
-    for table in shards.iter_shards(output, columns):
-        mine = pc.fill_null(table["accepted"], False)
-        if "source" in table.column_names:
-            mine = pc.and_(mine, pc.not_equal(table["source"], HUMAN))
-        tables.append(table.filter(mine).select(columns[:4]))
-    return pa.concat_tables(tables)
-
-
-def _drawn(output: Output, accepted: pa.Table, settings: AuditSettings) -> int:
-    """Draw the sample, keep it beside the labels, and write what to judge as CSV."""
-    names = classes_of(output)
-    classes = pc.index_in(accepted["label"], pa.array(names)).to_numpy()
-    confidence = accepted["confidence"].to_numpy()
-    assert settings.number is not None
-    sample = sampling.draw(classes, confidence, settings.number, settings.seed)
-    drawn = np.zeros(len(accepted), bool)
-    drawn[sample.places] = True
-    kept = accepted.take(pa.array(sample.order)).append_column("drawn", pa.array(drawn))
-    uris_of_drawn = pc.if_else(kept["drawn"], kept["uri"], pa.scalar(None, pa.string()))
-    kept = kept.set_column(kept.column_names.index("uri"), "uri", uris_of_drawn)
-    about = {"size": str(sample.size), "each": str(sample.each), "classes": json.dumps(names)}
-    to_judge = kept.filter(kept["drawn"]).sort_by("image_id").select(["uri"]).to_pydict()["uri"]
     with lease.held(output.folder, "labels") as mine:
-        with mine.create(SAMPLE) as stream:
-            pq.write_table(kept.replace_schema_metadata(about), stream, compression="zstd")
+        to_judge = drawn.draw(
+            dataclasses.replace(output, folder=mine), accepted, settings.number, settings.seed
+        )
         answers.ask(settings.out, to_judge)
-    return len(to_judge)
+    return AuditSummary(**{**vars(summary), "drawn": len(to_judge), "to_judge": settings.out})
 
 
 def _told(output: Output, settings: AuditSettings, wanted: float) -> AuditSummary:
     """What people's answers say of the sample that was drawn last; they are kept as corrections."""
     assert settings.judged is not None
-    kept, sample, names = _sample_of(output)
+    kept, sample, names = drawn.read(output)
     said = answers.read(settings.judged, settings.columns)
     by_key = {
         uris.key(uri): label
         for uri, label in zip(said["uri"].to_pylist(), said["label"].to_pylist(), strict=True)
         if label is not None
     }
-    drawn = kept.filter(kept["drawn"])
-    found = [by_key.get(uris.key(uri)) for uri in drawn["uri"].to_pylist()]
+    asked = kept.filter(kept["drawn"])
+    found = [by_key.get(uris.key(uri)) for uri in asked["uri"].to_pylist()]
     if missing := found.count(None):
         raise FlowerrayError(
             f"{settings.judged} lacks a label for {missing:,} of the {len(found):,} photographs "
-            f"drawn, such as {drawn['uri'][found.index(None)].as_py()}: fill it in, or none where "
+            f"drawn, such as {asked['uri'][found.index(None)].as_py()}: fill it in, or none where "
             "it is none of the classes, and run this again"
         )
-    right = np.array(found, object) == np.array(drawn["label"].to_pylist(), object)
+    right = np.array(found, object) == np.array(asked["label"].to_pylist(), object)
     precision = sampling.overall(sample, right, settings.bound_confidence)
     classes = sampling.by_class(sample, right, len(names), settings.bound_confidence)
     holds, path = precision.bound >= wanted, None
@@ -163,7 +132,7 @@ def _told(output: Output, settings: AuditSettings, wanted: float) -> AuditSummar
         offered = sampling.thresholds(sample, right, names, wanted, settings.bound_confidence)
         path = _offered(output, {n: one["threshold"] for n, one in offered.items()})
     # Drawn at random, they are evidence as well when a head is trained on them.
-    audited = {uris.key(uri) for uri in drawn["uri"].to_pylist()}
+    audited = {uris.key(uri) for uri in asked["uri"].to_pylist()}
     marks = [uris.key(uri) in audited for uri in said["uri"].to_pylist()]
     said = said.set_column(said.column_names.index("audited"), "audited", pa.array(marks))
     with lease.held(output.folder, "labels") as mine:
@@ -180,34 +149,6 @@ def _told(output: Output, settings: AuditSettings, wanted: float) -> AuditSummar
         holds=holds,
         thresholds=path,
     )
-
-
-def _sample_of(output: Output) -> tuple[pa.Table, Sample, list[str]]:
-    """The sample that was drawn last: its table, itself, the classes."""
-    try:
-        kept = pq.read_table(output.folder.open(SAMPLE))
-        about = {key.decode(): value.decode() for key, value in kept.schema.metadata.items()}
-        names = json.loads(about["classes"])
-        size, each = int(about["size"]), int(about["each"])
-    except FileNotFoundError:
-        raise FlowerrayError(
-            f"no sample of {output.folder} was drawn: `flowerray audit {output.folder} "
-            "--number 300` draws one to judge"
-        ) from None
-    except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError) as error:
-        raise FlowerrayError(f"{output.folder.file(SAMPLE)} can't be read: {error}") from None
-    counts = np.bincount(
-        pc.index_in(kept["label"], pa.array(names)).to_numpy(), minlength=len(names)
-    )
-    sample = Sample(
-        kept["image_id"].to_numpy(),
-        np.concatenate([[0], np.cumsum(counts)]),
-        kept["confidence"].to_numpy(),
-        np.flatnonzero(kept["drawn"].to_numpy(zero_copy_only=False)),
-        size,
-        each,
-    )
-    return kept, sample, names
 
 
 def _offered(output: Output, least: dict[str, float | None]) -> str | None:

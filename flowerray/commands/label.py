@@ -14,7 +14,6 @@ from flowerray.bases import hardware
 from flowerray.bases import weights as pretrained
 from flowerray.bases.spec import BaseSpec
 from flowerray.commands.accept import (
-    classes_of,
     closed,
     decided,
     decision_asked,
@@ -189,7 +188,7 @@ def _label_into(
     return LabelSummary(
         str(output.folder),
         output.manifest.rows,
-        {name: counts.labels[name] for name in classes_of(output)},
+        {name: counts.labels[name] for name in output.classes},
         None if acceptance_of(output.run)["thresholds"] is None else counts.accepted.total(),
         counts.human,
         counts.unlabelled,

@@ -71,6 +71,17 @@ def accept(done: Any) -> str:
     return "\n".join([*lines, f"labels: {done.out}", f"next: flowerray report {done.out}"])
 
 
+def review(done: Any) -> str:
+    each = ", ".join(f"{count:,} by {who}" for who, count in done.reviewers.items())
+    return "\n".join(
+        [
+            f"decided by people: {done.decided:,}{f' ({each})' if each else ''}",
+            f"labels: {done.out}",
+            *(f"next: {command}" for command in done.next),
+        ]
+    )
+
+
 def suggest(done: Any) -> str:
     return "\n".join(
         [

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.outputs import corrections, shards
+from flowerray.outputs import corrections, probabilities, shards
 from flowerray.outputs.kinds import kind_of
 from flowerray.outputs.record import Output, read_output
 from flowerray.outputs.stored import Embeddings, StoredFeatures
@@ -41,18 +41,18 @@ def suggest(settings: SuggestSettings) -> SuggestSummary:
     if kind_of(settings.source) == "labels":
         labels = read_output(settings.source, "labels")
         labels.check_whole()
-        stored, listed, probabilities, decided = _of_labels(labels)
+        stored, listed, likely, decided = _of_labels(labels)
     else:
         stored = StoredFeatures(read_output(settings.source, "features"))
         listed, decided = _of_features(stored)
-        probabilities = None
+        likely = None
     if settings.corrections is not None:
         said = answers.read(settings.corrections, settings.columns)
         known = {uris.key(uri) for uri in said["uri"].to_pylist()}
         decided |= np.array([uris.key(uri) in known for uri in listed.to_pylist()], bool)
     rows = chosen(
         Embeddings(stored, listed),
-        probabilities,
+        likely,
         settings.number,
         settings.seed,
         np.flatnonzero(decided),
@@ -75,23 +75,11 @@ def _of_labels(
             f"{labels.folder} was labelled from photographs, of which nothing is stored: label "
             "with --keep-features DIR, then suggest from these labels"
         )
-    listed, probabilities, decided = [], [], []
     said = corrections.kept(labels.folder)["uri"].combine_chunks()
-    for table in shards.iter_shards(labels, ["uri", "probabilities", "error"]):
-        listed.append(table["uri"])
-        lists = table["probabilities"].combine_chunks()
-        width = pc.max(pc.list_value_length(lists)).as_py() or 0
-        found = np.zeros((len(table), width), np.float32)
-        there = pc.is_valid(lists).to_numpy(zero_copy_only=False)
-        values = pc.struct_field(lists.drop_null().flatten(), "p")
-        found[there] = values.to_numpy().reshape(-1, width) if width else 0
-        probabilities.append(found)
-        decided.append(pc.is_in(table["uri"], value_set=said).to_numpy() | ~there)
-    width = max(found.shape[1] for found in probabilities)
-    padded = [np.pad(found, ((0, 0), (0, width - found.shape[1]))) for found in probabilities]
+    table = shards.read_table(labels, ["uri", "error"])
+    decided = pc.or_(pc.is_in(table["uri"], value_set=said), pc.is_valid(table["error"]))
     stored = StoredFeatures(read_output(where, "features"))
-    uris_of_all = pa.chunked_array([c for one in listed for c in one.chunks], pa.string())
-    return stored, uris_of_all, np.concatenate(padded), np.concatenate(decided)
+    return stored, table["uri"], probabilities.likeliest(labels), decided.to_numpy()
 
 
 def _of_features(stored: StoredFeatures) -> tuple[pa.ChunkedArray, np.ndarray]:

@@ -1,8 +1,17 @@
-"""corrections.parquet: what people said of the photographs of an output, kept beside its labels."""
+"""What people said of the photographs of an output, kept beside its labels: corrections.parquet.
+
+A review adds to it without rewriting it: each answer is a small file of its own in corrections/,
+which is never changed, so that no kill and no other writer can lose one. They are put together now
+and then, and `keep` takes them into the table. An answer without a label takes back the one before.
+"""
 
 from __future__ import annotations
 
 import io
+import time
+import uuid
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,39 +24,80 @@ from flowerray.sources import uris
 from flowerray.sources.answers import ANSWERS, merged
 from flowerray.stores.folder import Folder
 
-CORRECTIONS = "corrections.parquet"
+CORRECTIONS, ADDED = "corrections.parquet", "corrections"
+READERS = 16  # of small files, which a store answers one by one
 
 
 def kept(folder: Folder) -> pa.Table:
     """What is kept in `folder`, ANSWERS; no row where nobody said anything."""
-    try:
-        return pq.read_table(io.BytesIO(folder.read(CORRECTIONS)), schema=ANSWERS)
-    except FileNotFoundError:
-        return ANSWERS.empty_table()
-    except (OSError, pa.ArrowException) as error:
-        raise FlowerrayError(f"{folder.file(CORRECTIONS)} can't be read: {error}") from None
+    return _kept(folder)[0]
 
 
-def keep(output: Output, said: pa.Table, of: str) -> pa.Table:
+def keep(output: Output, said: pa.Table | None = None, of: str = "") -> pa.Table:
     """Add what people `said` (ANSWERS, read from `of`) of photographs of `output` to what is kept
-    there; the newest answer for a photograph holds. Returns all of it.
+    there, and take in what a review added; the newest answer for a photograph holds. Returns all of
+    it. Who calls it holds the output's lease.
 
     Raises:
         FlowerrayError: they said nothing of these photographs.
     """
-    said = said.filter(pc.is_valid(said["label"]))
+    said = ANSWERS.empty_table() if said is None else said.filter(pc.is_valid(said["label"]))
     ours = _as_listed(output, said)
     if len(said) and not len(ours):
         raise FlowerrayError(
             f"none of the {len(said):,} photographs of {of} is in {output.folder}, such as "
             f"{said['uri'][0].as_py()}: is it of another pile?"
         )
-    before = kept(output.folder)
+    before, added = _kept(output.folder)
     whole = merged([before, ours])
-    if not whole.equals(before):
+    if added or not whole.equals(before):
         with output.folder.create(CORRECTIONS) as stream:
             pq.write_table(whole, stream)
+        output.folder.remove_files(ADDED, added)
     return whole
+
+
+def add(folder: Folder, said: pa.Table) -> str:
+    """Add answers, ANSWERS; they are there when this returns, under the name returned. The uris are
+    those of the photographs as they are listed."""
+    name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
+    with folder.create(f"{ADDED}/{name}") as stream:
+        pq.write_table(said, stream)
+    return name
+
+
+def put_together(folder: Folder, names: Collection[str]) -> list[str]:
+    """Make one of the files that `add` wrote under `names`: its name, or nothing where they were
+    taken in by another meanwhile."""
+    tables = [_read(folder, f"{ADDED}/{name}") for name in sorted(names)]
+    there = [table for table in tables if table is not None]
+    together = [add(folder, pa.concat_tables(there))] if there else []
+    folder.remove_files(ADDED, names)
+    return together
+
+
+def _kept(folder: Folder) -> tuple[pa.Table, set[str]]:
+    """What is kept in `folder`, and the names of the files that a review added to it."""
+    while True:
+        added = {name for name in folder.names(ADDED) if name.endswith(".parquet")}
+        names = [*(f"{ADDED}/{name}" for name in sorted(added)), CORRECTIONS]
+        with ThreadPoolExecutor(READERS) as pool:
+            *new, table = pool.map(lambda name: _read(folder, name), names)
+        if all(
+            one is not None for one in new
+        ):  # else they were put together, or taken in, meanwhile
+            whole = merged([*([] if table is None else [table]), *new])
+            return whole.filter(pc.is_valid(whole["label"])), added
+
+
+def _read(folder: Folder, name: str) -> pa.Table | None:
+    """None where it is not there."""
+    try:
+        return pq.read_table(io.BytesIO(folder.read(name)), schema=ANSWERS)
+    except FileNotFoundError:
+        return None
+    except (OSError, pa.ArrowException) as error:
+        raise FlowerrayError(f"{folder.file(name)} can't be read: {error}") from None
 
 
 def listed_in(output: Output, named: pa.Array) -> pa.Array:

@@ -33,6 +33,12 @@ class Output:
     run: dict[str, Any]
     retry: frozenset[str] = frozenset()
 
+    @property
+    def classes(self) -> list[str]:
+        """Of labels: the classes that are given as a label."""
+        config = self.run["config"]
+        return [name for name in config["classes"] if name != config.get("none_class")]
+
     def missing(self) -> list[Shard]:
         """The shards not committed yet, in order."""
         there = self.folder.names("shards")

@@ -71,6 +71,31 @@ class AuditSettings(StorageSettings, ColumnSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewSettings(PhotographSettings):
+    """Settings of `flowerray review`."""
+
+    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    features: str | None = option(
+        "features of the labelled photographs, to train on and label again from the page",
+        None,
+        metavar="DIR",
+        path=True,
+    )
+    recipe: str = option(
+        "how the head is built and fitted then", "mlp", choices=("mlp", "logistic")
+    )
+    no_browser: bool = option("say the page's address, and don't open it", False)
+    port: int = option("port to listen at; 0 takes a free one", 0, minimum=0, maximum=65535)
+    host: str = option(
+        "address to listen at; another than this machine's own lets others review", "127.0.0.1"
+    )
+    certificate: str | None = option(
+        "TLS certificate, PEM, for a --host that others reach", None, metavar="FILE", path=True
+    )
+    key: str | None = option("its private key, PEM", None, metavar="FILE", path=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SuggestSettings(StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.suggest`."""
 

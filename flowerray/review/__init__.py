@@ -1,0 +1,1 @@
+"""People look at labels and decide: a page on this machine, and the server behind it."""
