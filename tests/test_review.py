@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 import urllib3
 from PIL import Image
@@ -425,6 +426,52 @@ def test_the_map_has_a_place_for_each_photograph(labels):
     assert len(set(zip(told["points"]["x"], told["points"]["y"], strict=True))) == usable
     card = session.cards({"who": "ann", "like": told["points"]["id"][0], "grid": True})["cards"][0]
     assert card["id"] == told["points"]["id"][0]
+
+
+def test_an_answer_that_comes_twice_counts_once(labels):
+    desk = Desk(Pile(str(labels)), 1)
+    rows = np.flatnonzero(desk.pile.usable)[:2].tolist()
+    for _ in range(2):
+        desk.decide("ann", rows[:1], "rose", False, key="a")
+    desk.decide("ann", rows[1:], "none", False, key="b")
+    assert [desk.undo("ann", key="c") for _ in range(2)] == [rows[1:]] * 2
+    assert list(desk.decided) == rows[:1]
+    assert len(Folder.at(labels).names(corrections.ADDED)) == 3
+
+
+def test_what_check_doubts_of_the_labelled_set_is_decided_too(labelled, labels, sample, tmp_path):
+    (wrong, *_), label = sorted(sample.labelled.rglob("*.jpg")), "tulip"
+    findings = tmp_path / "findings.csv"
+    findings.write_text(
+        "check,uri,other_uri,label,suggested_label,score,detail\n"
+        f"small,{wrong},,rose,,3,\nmislabelled,{wrong},,{wrong.parent.name},{label},0.93,\n"
+    )
+    session = Session(str(labels), str(labelled[1]), findings=str(findings))
+    listed = session.pile_told({})["photographs"]
+    (card,) = session.cards({"who": "ann", "mode": "suspects"})["cards"]
+    assert (card["uri"], card["label"]) == (str(wrong), wrong.parent.name)
+    assert card["top"][0]["label"] == label and session.uri_of(card["id"]) == str(wrong)
+    for mode in ("queue", "everything", "novel"):
+        asked = {"who": "bob", "mode": mode, "number": 200, "grid": True}
+        assert card["id"] not in {one["id"] for one in session.cards(asked)["cards"]}
+    session.decide({"who": "ann", "ids": [card["id"]], "label": label})
+    session.close()
+    assert listed == len(rows_of(labels)) and flowerray.accept(labels).photographs == listed
+    again = Session(str(labels), str(labelled[1]), findings=str(findings))
+    assert again.cards({"who": "bob", "mode": "suspects"})["cards"] == []
+    said = labels / "corrections.parquet"
+    flowerray.train(labelled[1], out=tmp_path / "taught", corrections=said)
+    evidence = pq.read_table(tmp_path / "taught" / "evidence.parquet").to_pylist()
+    assert {row["label"] for row in evidence if row["uri"] == str(wrong)} == {label}
+    modes = Session(str(labels)).pile_told({})["modes"]
+    assert "--findings" in {mode["name"]: mode["why_not"] for mode in modes}["suspects"]
+
+
+@pytest.mark.parametrize("content", ["", "uri,label\na.jpg,rose\n", "\0\1"])
+def test_findings_that_are_none_are_refused(labels, tmp_path, content):
+    (tmp_path / "findings.csv").write_text(content)
+    with pytest.raises(FlowerrayError, match=r"findings\.csv"):
+        Session(str(labels), findings=str(tmp_path / "findings.csv"))
 
 
 def test_without_stored_features_it_says_what_is_missing(fast, sample, local_ray, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -15,7 +16,7 @@ from flowerray.errors import FlowerrayError, UsageError
 from flowerray.progress import say
 from flowerray.settings import ReviewSettings
 
-START_SECONDS = 30.0  # that the server may take to answer
+PORTS = range(8421, 8441)
 END_SECONDS = 10.0  # that requests under way may take when it ends
 TOKEN_BYTES = 24
 
@@ -42,7 +43,9 @@ def review(settings: ReviewSettings) -> ReviewSummary:
 
     _check_host(settings)
     say(f"review: reading {settings.labels} ...")
-    session = Session(settings.labels, settings.features, settings.recipe, settings.limits)
+    session = Session(
+        settings.labels, settings.features, settings.recipe, settings.findings, settings.limits
+    )
     with _listening(settings.host, settings.port) as listener:
         token = secrets.token_urlsafe(TOKEN_BYTES)
         scheme = "https" if settings.certificate else "http"
@@ -80,14 +83,21 @@ def _check_host(settings: ReviewSettings) -> None:
         say(f"review: whoever reaches {settings.host} and has the address can decide{plain}")
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise FlowerrayError(
-            f"can't listen at {host}:{port}: {error.strerror or error}; choose another --port"
-        ) from None
+def _listening(host: str, asked: int | None) -> socket.socket:
+    """The port `asked` for, or the first free one of PORTS: the page keeps what isn't saved yet by
+    its port, so it should be the same the next time."""
+    ports = PORTS if asked is None else [asked]
+    for port in ports:
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host, port), family=family)
+        except OSError as error:
+            if port == ports[-1] or error.errno != errno.EADDRINUSE:
+                raise FlowerrayError(
+                    f"can't listen at {host}:{port}: {error.strerror or error}; choose another "
+                    "--port"
+                ) from None
+    raise AssertionError("no port")
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from flowerray.review.pile import Pile
 from flowerray.sources.answers import ANSWERS
 
 HELD_SECONDS = 120.0  # without a word from its reviewer a photograph is anybody's again
+KEYS = 10_000  # of answers that may come again
 FILES = 64  # that answers are in before they are put together
 
 
@@ -52,6 +53,7 @@ class Desk:
         self._held: dict[int, Held] = {}
         self._done: dict[str, list[list[tuple[int, Decided | None]]]] = defaultdict(list)
         self._files: list[str] = []
+        self._answered: dict[str, list[int]] = {}
         self._ended = False
         self.decided: dict[int, Decided] = {}
         self._by: Counter[str | None] = Counter()
@@ -107,29 +109,42 @@ class Desk:
             self._held.update((row, mine) for row in found if not self.is_decided[row])
             return found, position
 
-    def decide(self, who: str, rows: list[int], label: str, audited: bool) -> None:
-        """Keep that `who` called these rows `label`. It is kept when this returns.
+    def is_here(self, who: str) -> None:
+        """`who` gave a sign of life: what they hold stays theirs."""
+        with self._lock:
+            mine = Held(who, self._clock() + HELD_SECONDS)
+            for row in [row for row, held in self._held.items() if held.who == who]:
+                self._held[row] = mine
+
+    def decide(self, who: str, rows: list[int], label: str, audited: bool, key: str = "") -> None:
+        """Keep that `who` called these rows `label`. It is kept when this returns. One that has the
+        `key` of another is the same, whose answer was lost, and is kept already.
 
         Raises:
             FlowerrayError: it can't be written.
         """
         answer = Decided(label, who, _now(), self.round, audited)
         with self._writing:  # so that what is kept and what is held agree
+            if key in self._answered:
+                return
             self._keep(rows, [answer] * len(rows))
+            self._remember(key, rows)
             with self._lock:
                 self._done[who].append([(row, self.decided.get(row)) for row in rows])
                 for row in rows:
                     self._set(row, answer)
                     self._held.pop(row, None)
 
-    def undo(self, who: str) -> list[int]:
+    def undo(self, who: str, key: str = "") -> list[int]:
         """Take back what `who` decided last, one photograph or many: their rows, which they hold
-        again.
+        again; `key` as of `decide`.
 
         Raises:
             FlowerrayError: it can't be written.
         """
         with self._writing:
+            if key in self._answered:
+                return self._answered[key]
             if not self._done[who]:
                 return []
             before = self._done[who][-1]
@@ -141,6 +156,7 @@ class Desk:
                 for _, old in before
             ]
             self._keep([row for row, _ in before], answers)
+            self._remember(key, [row for row, _ in before])
             with self._lock:
                 self._done[who].pop()
                 until = self._clock() + HELD_SECONDS
@@ -203,6 +219,12 @@ class Desk:
         """How many photographs each reviewer decided."""
         with self._lock:
             return Counter({who or "?": count for who, count in self._by.items() if count})
+
+    def _remember(self, key: str, rows: list[int]) -> None:
+        if key:
+            self._answered[key] = rows
+            while len(self._answered) > KEYS:
+                del self._answered[next(iter(self._answered))]
 
     def _set(self, row: int, answer: Decided | None) -> None:
         if (before := self.decided.pop(row, None)) is not None:

@@ -43,7 +43,7 @@ class Neighbours:
         return np.argsort(-cosines, kind="stable")
 
     def _written(self) -> np.ndarray:
-        shape = (len(self._pile), self._stored.width)
+        shape = (self._pile.listed, self._stored.width)
         with tempfile.TemporaryFile(prefix="flowerray-review-") as file:  # gone with the mapping
             file.truncate(max(1, shape[0] * shape[1] * 2))
             mapped = np.memmap(file, np.float16, "r+", shape=shape)

@@ -23,6 +23,7 @@ MODES = {
     "audit": "Audit: judge the accepted",
     "novel": "Unlike what was trained on",
     "class": "Class by class",
+    "suspects": "Doubted in the labelled set",
     "everything": "Everything",
 }
 
@@ -45,16 +46,20 @@ class Orders:
         self._lock = Lock()
         self._sample: np.ndarray | None = None
         pile = self.pile
-        rows = np.arange(len(pile))
-        waiting = rows[(pile.label >= 0) & (pile.accepted != ACCEPTED) & ~pile.human]
+        rows = np.arange(pile.listed)
+        here = slice(pile.listed)
+        waits = (pile.label[here] >= 0) & (pile.accepted[here] != ACCEPTED) & ~pile.human[here]
+        waiting = rows[waits]
         self._queue = waiting[np.argsort(pile.confidence[waiting], kind="stable")]
-        novel = rows[pile.novelty > 1]
+        novel = rows[pile.novelty[here] > 1]
         self._novel = novel[np.argsort(-pile.novelty[novel], kind="stable")]
 
     def why_not(self, mode: str) -> str | None:
         """Why there is no such order, in a line."""
         if mode == "suggest" and self.neighbours is None:
             return "needs stored features: label with --keep-features"
+        if mode == "suspects" and not self.pile.suspects:
+            return "needs what flowerray check found wrong: its --out, as --findings"
         if mode == "audit":
             if self.pile.acceptance["thresholds"] is None:
                 return "nothing is accepted yet: flowerray accept, with --min-precision say"
@@ -80,6 +85,8 @@ class Orders:
         if like is not None:
             if self.neighbours is None:
                 raise FlowerrayError("more like this needs stored features: --keep-features")
+            if like >= self.pile.listed:
+                raise FlowerrayError("more like this is for photographs of the pile")
             return Order(self.neighbours.like(like))
         if mode not in MODES:
             raise FlowerrayError(f"{mode} is no mode: take of {', '.join(MODES)}")
@@ -90,10 +97,12 @@ class Orders:
         if mode == "audit":
             assert self.sample is not None
             return Order(self.sample, blind=True)
+        if mode == "suspects":
+            return Order(np.arange(self.pile.listed, len(self.pile)))
         if mode == "class":
             return Order(self._of_class(label or self.pile.names[0]))
         return Order(
-            {"queue": self._queue, "novel": self._novel}.get(mode, np.arange(len(self.pile)))
+            {"queue": self._queue, "novel": self._novel}.get(mode, np.arange(self.pile.listed))
         )
 
     def left(self, mode: str) -> int:
@@ -101,9 +110,11 @@ class Orders:
         if self.why_not(mode) is not None:
             return 0
         if mode == "suggest":
-            return self.desk.left(self._suggested) or min(SUGGESTED, int(self.desk.open.sum()))
+            return self.desk.left(self._suggested) or min(
+                SUGGESTED, int(self.desk.open[: self.pile.listed].sum())
+            )
         if mode == "class":
-            return int(self.desk.open.sum())
+            return int(self.desk.open[: self.pile.listed].sum())
         return self.desk.left(self.of(mode).rows)
 
     @property
@@ -121,7 +132,7 @@ class Orders:
     def _of_class(self, label: str) -> np.ndarray:
         pile = self.pile
         number = pile.names.index(label) if label in pile.names else -2
-        rows = np.flatnonzero(pile.label == number)
+        rows = np.flatnonzero(pile.label[: pile.listed] == number)
         return rows[np.argsort(-pile.confidence[rows], kind="stable")]
 
     def _suggestions(self) -> np.ndarray:
@@ -134,6 +145,6 @@ class Orders:
                     probabilities.likeliest(self.pile.output),
                     SUGGESTED,
                     len(self._suggested),
-                    np.flatnonzero(~self.desk.open),
+                    np.flatnonzero(~self.desk.open[: self.pile.listed]),
                 )
             return self._suggested

@@ -4,6 +4,7 @@ rest read from its shard when somebody looks at it."""
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -23,8 +24,20 @@ from flowerray.trust.acceptance import HUMAN
 
 NUMBERS = ["image_id", "label", "confidence", "novelty", "accepted", "source"]
 DETAILS = ["uri", "top_k"]
+FIRST_SUSPECT = 1 << 40  # of the numbers of photographs that aren't of the pile
 SHARDS_KEPT = 64  # of their details, which lie close together where people look at them in order
 ACCEPTED, WAITING, UNDECIDED = 1, 0, -1  # of a label: thresholds took it, or not; there are none
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A photograph of the labelled set whose `label` is doubted: another is `suggested`, with this
+    `score`, see ``flowerray.trust.findings.Finding``."""
+
+    uri: str
+    label: str | None
+    suggested: str
+    score: float
 
 
 @dataclass(frozen=True)
@@ -36,17 +49,18 @@ class Detail:
 
 
 class Pile:
-    """The labels in one output.
+    """The labels in one output; and after them the `suspects`, photographs of the labelled set that
+    `flowerray check` doubts.
 
-    Attributes, by row of all photographs in order of image_id: `ids` int64, `label` int32 into
-    `names` (-1: none), `confidence` and `novelty` float32 (NaN: none), `accepted` int8 (ACCEPTED,
-    WAITING or UNDECIDED), `human` and `usable` bool.
+    Attributes, by row of all `listed` photographs in order of image_id, and then of the suspects:
+    `ids` int64, `label` int32 into `names` (-1: none), `confidence` and `novelty` float32 (NaN:
+    none), `accepted` int8 (ACCEPTED, WAITING or UNDECIDED), `human` and `usable` bool.
 
     Raises:
         FlowerrayError: the output is not whole, or a shard is damaged.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, suspects: Sequence[Suspect] = ()) -> None:
         self.output = read_output(directory, "labels")
         self.output.check_whole()
         config = self.output.run["config"]
@@ -68,6 +82,9 @@ class Pile:
             for name, values in self._numbers(table).items():
                 columns[name].append(values)
         self._starts = np.cumsum([0, *rows])
+        self.listed, self.suspects = int(self._starts[-1]), list(suspects)
+        for name, values in self._suspected().items():
+            columns[name].append(values)
         self.ids, self.label, self.confidence, self.novelty, self.accepted, self.human = (
             np.concatenate(columns[name]) for name in NUMBERS
         )
@@ -93,6 +110,9 @@ class Pile:
 
     def detail(self, row: int) -> Detail:
         """What is to be shown of a row."""
+        if row >= self.listed:
+            suspect = self.suspects[row - self.listed]
+            return Detail(suspect.uri, [(suspect.suggested, suspect.score)])
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         table = self._shard(number).slice(row - int(self._starts[number]), 1)
         top = table["top_k"][0].as_py() or []
@@ -109,6 +129,10 @@ class Pile:
             places = pc.index_in(table["uri"], value_set=uris)
             there = np.flatnonzero(pc.is_valid(places).to_numpy())
             found[places.drop_null().to_numpy()] = start + there
+        if self.suspects:
+            theirs = pa.array([suspect.uri for suspect in self.suspects])
+            places = pc.fill_null(pc.index_in(uris, value_set=theirs), -1).to_numpy()
+            found = np.where((found < 0) & (places >= 0), self.listed + places, found)
         return found
 
     def chunks(self) -> Any:
@@ -132,6 +156,23 @@ class Pile:
             "accepted": accepted.to_numpy(),
             "source": pc.fill_null(pc.equal(source, HUMAN), False).to_numpy(zero_copy_only=False),
             "usable": pc.is_null(table["error"]).to_numpy(),
+        }
+
+    def _suspected(self) -> dict[str, np.ndarray]:
+        count = len(self.suspects)
+        for suspect in self.suspects:
+            if suspect.label is not None and suspect.label not in self.names:
+                self.names.append(suspect.label)
+        labels = [-1 if s.label is None else self.names.index(s.label) for s in self.suspects]
+        nothing = np.full(count, np.nan, np.float32)
+        return {
+            "image_id": FIRST_SUSPECT + np.arange(count),
+            "label": np.array(labels, np.int32),
+            "confidence": nothing,
+            "novelty": nothing,
+            "accepted": np.full(count, UNDECIDED, np.int8),
+            "source": np.zeros(count, bool),
+            "usable": np.ones(count, bool),
         }
 
     def _shard(self, number: int) -> pa.Table:

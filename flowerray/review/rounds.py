@@ -184,7 +184,8 @@ class Rounds:
 def changes(before: Pile, after: Pile) -> dict[str, Any]:
     """What a round changed: labels that are others now (from, to, count; none: no label), those
     accepted before and after, and how many are people's."""
-    shared, one, other = np.intersect1d(before.ids, after.ids, return_indices=True)
+    ids = before.ids[: before.listed], after.ids[: after.listed]
+    shared, one, other = np.intersect1d(*ids, return_indices=True)
     names = [None, *dict.fromkeys([*before.names, *after.names])]
     was, now = (_numbered(pile, names)[rows] for pile, rows in ((before, one), (after, other)))
     changed = (was != now) & before.usable[one]

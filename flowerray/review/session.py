@@ -17,10 +17,12 @@ from flowerray.review import scatter
 from flowerray.review.desk import Desk
 from flowerray.review.orders import MODES, Order, Orders
 from flowerray.review.pictures import Pictures
-from flowerray.review.pile import ACCEPTED, WAITING, Pile
+from flowerray.review.pile import ACCEPTED, WAITING, Pile, Suspect
 from flowerray.review.rounds import Rounds, changes, newest
-from flowerray.sources import names
+from flowerray.sources import names, tables, text_tables, uris
+from flowerray.sources.columns import LIKELY
 from flowerray.sources.photographs import Limits
+from flowerray.stores.folder import Folder
 from flowerray.trust import audit, drawn
 
 Asked = dict[str, Any]
@@ -44,8 +46,8 @@ class Scatter:
 class Round:
     """The labels of one round under review, and all that is about them."""
 
-    def __init__(self, labels: str, number: int) -> None:
-        self.number, self.pile = number, Pile(labels)
+    def __init__(self, labels: str, number: int, suspects: list[Suspect]) -> None:
+        self.number, self.pile = number, Pile(labels, suspects)
         self.desk = Desk(self.pile, number)
         self.orders = Orders(self.desk)
         self.scatter = Scatter()
@@ -64,12 +66,14 @@ class Session:
         labels: str,
         features: str | None = None,
         recipe: str = "mlp",
+        findings: str | None = None,
         limits: Limits | None = None,
     ) -> None:
+        self._suspects = suspects_in(findings) if findings else []
         self.pictures = Pictures(limits or Limits())
         self.rounds = Rounds(labels, features, recipe)
         self._lock = Lock()
-        self.round = Round(*newest(labels))
+        self.round = Round(*newest(labels), self._suspects)
 
     def close(self) -> None:
         """End what runs, and have all decisions in corrections.parquet."""
@@ -86,13 +90,15 @@ class Session:
         """The pile, how it stands, and what can be done."""
         now = self.round
         pile, desk, orders = now.pile, now.desk, now.orders
+        if isinstance(asked.get("who"), str):
+            desk.is_here(asked["who"])
         counts = desk.counts()
         folder = pile.output.folder
         return {
             "name": folder.uri.rstrip("/").rpartition("/")[2],
             "out": str(folder),
             "round": now.number,
-            "photographs": len(pile),
+            "photographs": pile.listed,
             "classes": pile.classes,
             "none": pile.none,
             "new_classes": sorted(counts.keys() - {*pile.classes, pile.none}),
@@ -141,13 +147,13 @@ class Session:
         judged = asked.get("mode") == "audit"
         if judged and now.orders.sample is not None:
             judged = bool(np.isin(rows, now.orders.sample).all())
-        now.desk.decide(who, [int(row) for row in rows], label, judged)
+        now.desk.decide(who, [int(row) for row in rows], label, judged, str(asked.get("key", "")))
         return _after(now, asked)
 
     def undo(self, asked: Asked) -> Any:
         """Take back what a reviewer decided last."""
         now = self.round
-        rows = now.desk.undo(_who(asked))
+        rows = now.desk.undo(_who(asked), str(asked.get("key", "")))
         blind = asked.get("mode") == "audit"
         return {"cards": [_card(now, row, blind) for row in rows], **_after(now, asked)}
 
@@ -216,7 +222,7 @@ class Session:
         return {
             "state": found.state,
             "line": found.line,
-            "of": len(pile),
+            "of": pile.listed,
             "labels": [*pile.names, pile.none],
             "points": {
                 "id": pile.ids[rows].tolist(),
@@ -238,7 +244,7 @@ class Session:
                 found.state, found.line = "impossible", "needs stored features: --keep-features"
             elif found.state == "none":
                 found.state = "computing"
-                found.rows = scatter.sample(np.flatnonzero(now.pile.usable))
+                found.rows = scatter.sample(np.flatnonzero(now.pile.usable[: now.pile.listed]))
                 found.line = f"arranging {len(found.rows):,} photographs, up to a minute"
                 _in_background(found, now.orders)
         return self.map_told(asked)
@@ -262,10 +268,39 @@ class Session:
 
     def _renew(self, labels: str) -> dict[str, Any]:
         """Go on with the labels of a new round, and with what was said since it began."""
-        before, after = self.round, Round(labels, self.round.number + 1)
+        before, after = self.round, Round(labels, self.round.number + 1, self._suspects)
         after.desk.take_over(before.desk)
         self.round = after
         return {"round": after.number, **changes(before.pile, after.pile)}
+
+
+def suspects_in(findings: str) -> list[Suspect]:
+    """The photographs that `flowerray check --out` calls mislabelled, the most suspicious first.
+
+    Raises:
+        FlowerrayError: there is no such file, or it holds no findings.
+    """
+    at = Folder.at(findings).uri
+    wanted = ("uri", "check", "label", "suggested_label", "score")
+    found = []
+    for rows in tables.read(at, LIKELY, "uri", wanted):
+        if not {"check", "suggested_label"} <= set(rows.schema.names):
+            raise FlowerrayError(f"{findings} holds no findings: give the --out of flowerray check")
+        for row in rows.to_pylist():
+            if row["check"] == "mislabelled" and row["uri"] and row["suggested_label"]:
+                place = text_tables.at(at, row["row"])
+                uri = uris.of_cell(row["uri"], at.rpartition("/")[0], place)
+                label, suggested = row.get("label"), str(row["suggested_label"])
+                score = _share(row.get("score"))
+                found.append(Suspect(uri, names.class_name(label), suggested, score))
+    return found
+
+
+def _share(written: Any) -> float:
+    try:
+        return min(1.0, max(0.0, float(written)))
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _in_background(found: Scatter, orders: Orders) -> None:

@@ -84,8 +84,16 @@ class ReviewSettings(PhotographSettings):
     recipe: str = option(
         "how the head is built and fitted then", "mlp", choices=("mlp", "logistic")
     )
+    findings: str | None = option(
+        "what `flowerray check --out` wrote, to decide on wrong labels of the labelled set too",
+        None,
+        metavar="CSV",
+        path=True,
+    )
     no_browser: bool = option("say the page's address, and don't open it", False)
-    port: int = option("port to listen at; 0 takes a free one", 0, minimum=0, maximum=65535)
+    port: int | None = option(
+        "port to listen at [8421, or the next one that is free]", None, minimum=0, maximum=65535
+    )
     host: str = option(
         "address to listen at; another than this machine's own lets others review", "127.0.0.1"
     )

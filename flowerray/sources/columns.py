@@ -21,8 +21,9 @@ MEANINGS: dict[str, tuple[str, ...]] = {
         *("labelname", "groundtruth", "truth"),
     ),
     "split": ("split",),
-    # These two are of what `flowerray check --out` writes.
+    # These three are of what `flowerray check --out` writes.
     "check": ("check",),
+    "score": ("score",),
     "suggested_label": ("suggestedlabel",),
     # And these of answers.
     "who": ("who",),
