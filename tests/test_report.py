@@ -3,7 +3,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import barriers
 
 from flowerray.cli import main
 from flowerray.commands.label import label
@@ -350,37 +350,6 @@ def test_damage_is_said_in_a_line(full_labels, full_classifier, tmp_path):
 
 # In a browser.
 
-BROWSER = next(
-    filter(
-        None,
-        [
-            os.environ.get("CHROMIUM"),
-            *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")),
-        ],
-    ),
-    None,
-)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no Chromium: install chromium, or name one in CHROMIUM")
-    api = pytest.importorskip("playwright.sync_api", reason="needs flowerray[test]: playwright")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
 
 @pytest.fixture
 def visit(browser):
@@ -651,3 +620,11 @@ def test_charts_and_pictures_have_names(pages, visit):
             "return ids.filter((id, i) => ids.indexOf(id) !== i)})()"
         )
         assert twice == []
+
+
+@pytest.mark.parametrize("name", ["labels", "classifier"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_no_barriers_that_axe_calls_serious(pages, visit, name, scheme, width):
+    page = visit(pages[name], viewport={"width": width, "height": 844}, color_scheme=scheme)
+    assert barriers(page) == []
