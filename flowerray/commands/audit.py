@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from flowerray.commands.accept import accept, classes_of
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.outputs import corrections, lease, shards
-from flowerray.outputs.derived import SAMPLE, THRESHOLDS, acceptance_of
-from flowerray.outputs.record import Output, read_output
+from flowerray.outputs.derived import SAMPLE, THRESHOLDS, acceptance_of, accepted_labels
+from flowerray.outputs.record import Output, read_output, with_record
 from flowerray.settings import AcceptSettings, AuditSettings
 from flowerray.sources import answers, uris
 from flowerray.trust import audit as sampling
@@ -128,7 +128,12 @@ def _drawn(output: Output, accepted: pa.Table, settings: AuditSettings) -> int:
     kept = accepted.take(pa.array(sample.order)).append_column("drawn", pa.array(drawn))
     uris_of_drawn = pc.if_else(kept["drawn"], kept["uri"], pa.scalar(None, pa.string()))
     kept = kept.set_column(kept.column_names.index("uri"), "uri", uris_of_drawn)
-    about = {"size": str(sample.size), "each": str(sample.each), "classes": json.dumps(names)}
+    about = {
+        "size": str(sample.size),
+        "each": str(sample.each),
+        "classes": json.dumps(names),
+        "of": accepted_labels(output.run),
+    }
     to_judge = kept.filter(kept["drawn"]).sort_by("image_id").select(["uri"]).to_pydict()["uri"]
     with lease.held(output.folder, "labels") as mine:
         with mine.create(SAMPLE) as stream:
@@ -167,7 +172,13 @@ def _told(output: Output, settings: AuditSettings, wanted: float) -> AuditSummar
     marks = [uris.key(uri) in audited for uri in said["uri"].to_pylist()]
     said = said.set_column(said.column_names.index("audited"), "audited", pa.array(marks))
     with lease.held(output.folder, "labels") as mine:
-        corrections.keep(dataclasses.replace(output, folder=mine), said, settings.judged)
+        output = dataclasses.replace(output, folder=mine)
+        corrections.keep(output, said, settings.judged)
+        about = dataclasses.asdict(Judged.of(precision))
+        of = (kept.schema.metadata or {}).get(b"of", b"").decode()
+        with_record(
+            output, audited={**about, "bound_confidence": settings.bound_confidence, "of": of}
+        )
     accept(AcceptSettings(labels=settings.labels))
     return AuditSummary(
         str(output.folder),
