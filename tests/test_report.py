@@ -275,7 +275,12 @@ def test_the_first_screen_is_about_the_work(labelled, full_labels, tmp_path):
     warning = header.partition("Unlike what the classifier was tried on")[2].partition("</p>")[0]
     assert "how far they are from what it was trained on" in warning
     assert "which class" not in warning and "an audit measured it" in warning
-    header = header_with(config={**run["config"], "min_confidence": 0.1})
+    config = run["config"]
+    of_pile = {name: {**one, "of_pile": True} for name, one in config["thresholds"].items()}
+    header = header_with(config={**config, "thresholds": of_pile})
+    assert "Right, on this pile</dt><dd>≥ 95.1% <small>by earlier audited" in header
+    assert "Right, on known classes" not in header
+    header = header_with(config={**config, "min_confidence": 0.1})
     assert "Right, on this pile" not in header and "flowerray audit" in header
 
 
@@ -296,6 +301,7 @@ def test_labels_without_thresholds(labelled, tmp_path):
     confidence = [entry["confidence"] for entry in queue]
     assert confidence == sorted(confidence)
     assert "Accepted</dt>" not in html and "Novel</h2>" in html
+    assert "33.3% to 36.7%" in html and "None can have less than 33%" in html
     assert "not_an_image" in html
 
 

@@ -111,14 +111,16 @@ def _promises(output: Output, tally: _Tally) -> list[_Promise]:
     found = []
     thresholds = acceptance_of(output.run)["thresholds"] or {}
     used = [thresholds[n] for n, some in zip(tally.classes, tally.accepted, strict=True) if some]
-    bounds = [one["precision_bound"] for one in used]
-    if bounds and None not in bounds:
+    # Of a class without a bound only what people said is accepted.
+    used = [one for one in used if one["precision_bound"] is not None]
+    if used:
+        lowest = min(one["precision_bound"] for one in used)
         if used[0].get("of_pile"):
             basis = f"by earlier audited photographs, {PILE_BOUND:.0%} sure"
-            found.append(_Promise(min(bounds), "on this pile", basis))
+            found.append(_Promise(lowest, "on this pile", basis))
         else:
             basis = f"of each class, {CONFIDENCE_OF_BOUND:.0%} sure"
-            found.append(_Promise(min(bounds), "on known classes", basis))
+            found.append(_Promise(lowest, "on known classes", basis))
     audited = output.run.get("audited")
     if audited and audited["of"] == accepted_labels(output.run):
         basis = f"{audited['judged']:,} judged, {audited['wrong']:,} wrong; "
