@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import site
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -254,6 +256,44 @@ def wait_until_jobs_are_taken(environment: dict[str, str], head: subprocess.Pope
         if subprocess.run(trial, env=environment, capture_output=True).returncode == 0:
             return
     raise RuntimeError("the Ray head did not come up")
+
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium, by playwright. A module's: while it runs, no other loop of asyncio can."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: install chromium, or name one in CHROMIUM")
+    api = pytest.importorskip("playwright.sync_api", reason="needs flowerray[test]: playwright")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+def barriers(page: Any) -> list[str]:
+    """What axe-core calls serious or critical of an open page: each rule, and the elements."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes'][:5]]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
 
 
 IN_ONE_RAY = """

@@ -12,7 +12,9 @@ import pytest
 
 import flowerray
 from flowerray import FlowerrayError, UsageError
+from flowerray.outputs.derived import accepted_labels
 from flowerray.outputs.stored import StoredFeatures, stored_features
+from flowerray.trust.shift import Difference
 
 pytestmark = pytest.mark.slow
 
@@ -333,11 +335,43 @@ def test_an_audit_from_the_draw_to_the_bound(first, truth, tmp_path):
     assert told.precision.wrong == len(accepted) - right
     assert told.precision.bound == pytest.approx(right / len(accepted))  # all were judged
     assert told.holds == (told.precision.bound >= 0.9)
+    run = json.loads((labels / "run.json").read_text())
+    of = run["audited"].pop("of")
+    assert run["audited"] == {**vars(told.precision), "bound_confidence": 0.95}
+    assert of == accepted_labels(run)
     human = {r["uri"] for r in rows_of(labels) if r["source"] == "human"}
     assert human == set(to_judge)
     with pytest.raises(FlowerrayError, match="nothing to audit"):
         flowerray.audit(labels)
-    flowerray.accept(labels, min_confidence=1.0)
+    flowerray.accept(labels, min_confidence=1.0)  # of what is accepted now, the audit says nothing
+    assert of != accepted_labels(json.loads((labels / "run.json").read_text()))
+
+
+def test_the_record_says_how_the_labels_were_made(first, sample, tmp_path):
+    place, (*_, stranger) = first
+    (tmp_path / "pile").mkdir()
+    for file in (sample.labelled / stranger).iterdir():
+        for copy in range(4):
+            (tmp_path / "pile" / f"{copy} {file.name}").write_bytes(file.read_bytes())
+    told = flowerray.label(
+        tmp_path / "pile",
+        classifier=place / "c1",
+        out=tmp_path / "l",
+        keep_features=tmp_path / "kept",
+        actors=1,
+        min_confidence=0.5,
+    )
+    run = json.loads((tmp_path / "l" / "run.json").read_text())
+    assert run["made"]["classifier"] == str(place / "c1")
+    assert run["made"]["command"] == (
+        f"flowerray label {tmp_path}/pile --classifier {place}/c1 --out {tmp_path}/l "
+        f"--keep-features {tmp_path}/kept --min-confidence 0.5"
+    )
+    found = [Difference(**one) for one in run["shift"]]
+    assert "photographs" in told.shifted
+    assert [one.name for one in found if one.shifted] == told.shifted
+    flowerray.label(tmp_path / "kept", classifier=place / "c1", out=tmp_path / "l")
+    assert json.loads((tmp_path / "l" / "run.json").read_text()) == run  # nothing was done
 
 
 def test_a_few_photographs_without_ray(first, sample, tmp_path):
@@ -411,7 +445,8 @@ def test_what_an_audit_says_sets_the_thresholds_of_the_pile(
     pooled = f"by {len(drawn)} audited photographs of this pile"
     assert pooled in capsys.readouterr().err
     run = json.loads((tmp_path / "again" / "run.json").read_text())
-    assert len({str(one) for one in run["acceptance"]["thresholds"].values()}) == 1
+    (one,) = {str(one) for one in run["acceptance"]["thresholds"].values()}
+    assert "'of_pile': True" in one
     # Of another pile its decisions say nothing.
     some = tmp_path / "other"
     some.mkdir()

@@ -3,7 +3,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import barriers
 
 from flowerray.cli import main
 from flowerray.commands.label import label
@@ -20,10 +20,12 @@ from flowerray.commands.train import train
 from flowerray.errors import FlowerrayError
 from flowerray.heads import classifier
 from flowerray.outputs import shards
+from flowerray.outputs.derived import accepted_labels
 from flowerray.outputs.record import read_output
 from flowerray.reports.classifier_page import _curve, _reaches
 from flowerray.reports.labels_page import _Budget, _sheets, _Tally
-from flowerray.settings import LabelSettings, ReportSettings, TrainSettings
+from flowerray.settings import AcceptSettings, LabelSettings, ReportSettings, TrainSettings
+from flowerray.trust.acceptance import asked_for
 
 # A slash ends a name, so the second lies in a folder "<"; a page that is not careful runs it.
 HOSTILE = (
@@ -126,6 +128,9 @@ def as_accepted(source, directory, classes=()):
         for name in run["config"]["classes"]
     }
     run["timing"] = {"photographs": 60, "seconds": 1.5, "startup_seconds": 4.0, "actors": 2}
+    run["shift"] = [
+        {"name": name, "p": p, "effect": 0.3} for name, p in (("novelty", 0.01), ("class mix", 0.9))
+    ]
     (directory / "run.json").write_text(json.dumps(run))
     for file in (directory / "shards").iterdir():
         table = pq.read_table(file).drop_columns(["novelty", "accepted"])
@@ -203,7 +208,7 @@ def test_a_classifier_of_one_epoch_has_no_curves(trained, tmp_path):
 
 def test_a_classifier_with_everything(full_classifier, tmp_path):
     html = made(full_classifier, tmp_path)[0].read_text()
-    assert "0.0811" in html and "0.0233" in html and "at 95% precision" in html
+    assert "8.1%" in html and "2.3%" in html and "at 95% precision" in html
     assert "180 photographs (train and valid)" in html
     assert "the file is not there any more" in html  # in place of its thumbnail
     assert HOSTILE[0] not in html
@@ -221,6 +226,72 @@ def test_precision_against_coverage_counts_ties_together():
     assert _reaches(0.99, thresholds[1:], coverage[1:], precision[1:]) is None
 
 
+def accepting_of(file):
+    return json.loads(Parsed(file).scripts[0])
+
+
+def test_the_slider_accepts_what_label_would(full_classifier, tmp_path):
+    about = accepting_of(made(full_classifier, tmp_path)[0])
+    table = classifier.evidence(str(full_classifier))
+    classes = json.loads((full_classifier / "classifier.json").read_bytes())["classes"]
+    accepted = [step["accepted"] for step in about["steps"]]
+    assert max(accepted) > accepted[-1] == 0
+    for step in about["steps"]:
+        asked = AcceptSettings(labels="labels", min_precision=step["precision"])
+        acceptance = asked_for(asked, classes, str(full_classifier))
+        taken = acceptance.of(
+            table["prediction"].combine_chunks(),
+            table["confidence"].to_numpy(),
+            table["novelty"].to_numpy(),
+        ).to_numpy(zero_copy_only=False)
+        wrong = taken & (np.asarray(table["label"]) != np.asarray(table["prediction"]))
+        uris = set(np.asarray(table["uri"])[wrong])
+        assert (step["accepted"], step["wrong"]) == (taken.sum(), len(uris))
+        assert {about["errors"][i]["uri"] for i in step["errors"]} == uris
+
+
+def test_the_first_screen_is_about_the_work(labelled, full_labels, tmp_path):
+    run = json.loads((labelled / "run.json").read_bytes())
+    (tmp_path / "page").mkdir()
+    html = made(labelled, tmp_path / "page")[0].read_text()
+    header = html.partition("<header")[2].partition("</header>")[0]
+    assert "<h1><bdi>pile</bdi></h1>" in header and "38 photographs" in header
+    assert run["made"]["command"] in header
+    assert "Unlike what the classifier was tried on" not in header and "Right, on" not in header
+    source = tmp_path / "labels"
+    shutil.copytree(full_labels, source)
+    run = json.loads((source / "run.json").read_bytes())
+    judged = {"labels": 16, "judged": 12, "wrong": 1, "estimate": 11 / 12, "bound": 0.6875}
+    run["audited"] = {**judged, "bound_confidence": 0.975, "of": accepted_labels(run)}
+
+    def header_with(**entries):
+        (source / "run.json").write_text(json.dumps(run | entries))
+        html = made(source, tmp_path / "page")[0].read_text()
+        return " ".join(html.partition("<header")[2].partition("</header>")[0].split())
+
+    header = header_with()
+    assert "Right, on known classes</dt><dd>≥ 95.1%" in header
+    assert "Right, on this pile</dt><dd>≥ 68.8% <small>12 judged, 1 wrong; 97.5% sure" in header
+    warning = header.partition("Unlike what the classifier was tried on")[2].partition("</p>")[0]
+    assert "how far they are from what it was trained on" in warning
+    assert "which class" not in warning and "an audit measured it" in warning
+    config = run["config"]
+    of_pile = {name: {**one, "of_pile": True} for name, one in config["thresholds"].items()}
+    header = header_with(config={**config, "thresholds": of_pile})
+    assert "Right, on this pile</dt><dd>≥ 95.1% <small>by earlier audited" in header
+    assert "Right, on known classes" not in header
+    header = header_with(config={**config, "min_confidence": 0.1})
+    assert "Right, on this pile" not in header and "flowerray audit" in header
+
+
+def test_what_is_not_on_the_page_is_said(full_labels, tmp_path):
+    out, _ = made(full_labels, tmp_path, thumbnails=10)
+    said = " ".join(out.read_text().split())
+    waiting = len(queue_of(out))
+    assert re.search(rf"{waiting} of \d+ to review are on this page", said)
+    assert f"<code>flowerray review {full_labels}</code> shows all" in said
+
+
 def test_labels_without_thresholds(labelled, tmp_path):
     out, done = made(labelled, tmp_path)
     html = out.read_text()
@@ -229,7 +300,8 @@ def test_labels_without_thresholds(labelled, tmp_path):
     assert len(queue) == 34 and "none is accepted" in html
     confidence = [entry["confidence"] for entry in queue]
     assert confidence == sorted(confidence)
-    assert "Accepted unseen" not in html and "Novel</h2>" in html
+    assert "Accepted</dt>" not in html and "Novel</h2>" in html
+    assert "33.3% to 36.7%" in html and "None can have less than 33%" in html
     assert "not_an_image" in html
 
 
@@ -238,7 +310,7 @@ def test_thumbnails_are_bounded_and_counted(full_labels, tmp_path):
     html = out.read_text()
     assert html.count("data:image/webp") <= 10 and done.shown <= 10
     assert [entry["reason"] for entry in queue_of(out)].count("novel") == 2
-    waiting = re.search(r"4 of the (\d+) photographs that were not accepted", html)
+    waiting = re.search(r"4 of (\d+) to review are on this page", html)
     assert waiting and int(waiting[1]) > 10
     none = tmp_path / "none"
     none.mkdir()
@@ -305,6 +377,7 @@ def test_the_policy_names_the_page_s_own_style_and_script(full_labels, full_clas
         page = Parsed(made(source, tmp_path / str(i))[0])
         policy = next(a["content"] for t, a in page.tags if a.get("http-equiv"))
         assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+        assert len(page.scripts) == 3  # data, what fits the page, and its own
         for text in [*page.styles, *page.scripts[1:]]:
             digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
             assert f"'sha256-{digest}'" in policy
@@ -349,37 +422,6 @@ def test_damage_is_said_in_a_line(full_labels, full_classifier, tmp_path):
 
 
 # In a browser.
-
-BROWSER = next(
-    filter(
-        None,
-        [
-            os.environ.get("CHROMIUM"),
-            *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")),
-        ],
-    ),
-    None,
-)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no Chromium: install chromium, or name one in CHROMIUM")
-    api = pytest.importorskip("playwright.sync_api", reason="needs flowerray[test]: playwright")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -464,7 +506,49 @@ def test_the_queue_by_keyboard(pages, visit):
     page.uncheck("#keys-on")
     page.click("#help-close")
     page.keyboard.press("j")
+    assert status(page).startswith("5 of ")  # the first that isn't decided
+
+
+def test_a_key_confirms(pages, visit):
+    page, queue = visit(pages["labels"]), queue_of(pages["labels"])
+    page.keyboard.press("Enter")
+    page.keyboard.press("Space")
+    page.click("#choices [data-key='2']")
+    page.keyboard.press("Enter")  # and not the button that was clicked
+    page.focus("#choices [data-key='3']")
+    page.keyboard.press("Enter")  # this button, by who moves by keys
+    page.keyboard.press("Escape")
+    page.keyboard.down("Enter")
+    page.keyboard.down("Enter")  # held down: once
+    page.keyboard.up("Enter")
+    chosen = [queue[0]["label"], queue[1]["label"], "sunflower", queue[3]["label"], "tulip"]
+    chosen.append(queue[5]["label"])
+    assert page.inner_text("#decided") == f"6 of {len(queue)}"
+    assert [row["label"] for row in exported(page)[1]] == chosen
+    page.focus("#stage")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.keyboard.press("Space")  # the queue is out of sight: the page's own
+    assert page.inner_text("#decided").startswith("6 of ")
+
+
+def test_the_end_of_the_queue_keeps_the_last_decision(pages, visit):
+    page, queue = visit(pages["labels"]), queue_of(pages["labels"])
+    page.keyboard.press("j")
+    for entry in queue[1:]:
+        page.keyboard.press("0" if entry["label"] == "rose" else "1")
+    none = sum(entry["label"] == "rose" for entry in queue[1:])
+    said = f"{len(queue) - 1} of {len(queue)} decided: 0 confirmed, {len(queue) - 1 - none} changed"
+    assert f"The end. {said}, {none} none of the classes." in status(page)
+    for key in ("3", "Enter", "x", "j"):
+        page.keyboard.press(key)
+    rows = exported(page)[1]
+    assert rows[-1]["label"] == ("none" if queue[-1]["label"] == "rose" else "rose")
+    assert page.is_disabled("#next") and len(rows) == len(queue) - 1
+    page.click("text=Go to the 1 not decided")
     assert status(page).startswith("1 of ")
+    page.keyboard.press("Enter")
+    page.keyboard.press("u")
+    assert status(page).startswith(f"Undone: {queue[0]['label']}. 1 of ")
 
 
 def test_what_was_decided_in_another_report_of_the_labels_is_kept(pages, visit):
@@ -622,6 +706,89 @@ def test_fits_phones_and_both_schemes(pages, visit, name, scheme, width):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
+def test_a_filter_leaves_the_keys_to_the_queue(pages, visit):
+    page, queue = visit(pages["labels"]), queue_of(pages["labels"])
+    novel = [entry for entry in queue if entry["reason"] == "novel"]
+    page.focus("#by-reason")
+    page.select_option("#by-reason", "novel")
+    page.keyboard.press("2")  # digits decide
+    assert status(page).startswith(f"Decided sunflower. 2 of {len(novel)}: ")
+    assert page.evaluate("document.activeElement.id") == "by-reason"
+    page.keyboard.press("u")  # the list's own: it looks for what begins so
+    assert page.inner_text("#decided").startswith("1 of ")
+    page.keyboard.press("Escape")
+    page.keyboard.press("u")
+    assert page.inner_text("#decided").startswith("0 of ")
+    page.dispatch_event("#sort", "pointerdown")
+    page.select_option("#sort", "name")  # by a pointer: back to the photograph
+    page.keyboard.press("Enter")
+    assert page.inner_text("#decided").startswith("1 of ")
+
+
+def test_the_slider_says_what_is_accepted(pages, visit):
+    page, about = visit(pages["classifier"]), accepting_of(pages["classifier"])
+    steps = about["steps"]
+
+    def says(step):
+        asked = f"At {100 * step['precision']:g}%: accepts {step['accepted']} of"
+        left = f"leaves {about['photographs'] - step['accepted']};"
+        said = page.inner_text(".said")
+        return asked in said and left in said
+
+    assert says(steps[17]) and steps[17]["precision"] == 0.97
+    page.focus("#precision")
+    page.keyboard.press("Home")
+    assert says(steps[0]) and steps[0]["wrong"]
+    page.click("#errors-of summary")
+    assert page.locator("#errors-rows tr").count() == steps[0]["wrong"]
+    with page.expect_download() as download:
+        page.click("#errors-save")
+    with open(download.value.path(), encoding="utf-8", newline="") as stream:
+        saved = [row["uri"] for row in csv.DictReader(stream)]
+    assert saved == [about["errors"][i]["uri"] for i in steps[0]["errors"]]
+    page.focus("#precision")
+    page.keyboard.press("End")
+    assert says(steps[-1]) and "no class passes the test" in page.inner_text(".said")
+    assert page.is_hidden("#errors-of")
+
+
+def test_on_a_phone_the_choices_are_in_sight(labelled, pages, visit, tmp_path):
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    inside = (
+        "[...document.querySelectorAll('#choices button')].every((button) => {"
+        "const {left, right, top, bottom} = button.getBoundingClientRect();"
+        "const seen = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);"
+        "return bottom <= innerHeight && button.contains(seen)})"
+    )
+    for file in (pages["labels"], made(labelled, tmp_path)[0]):
+        page = visit(file, **phone)
+        assert page.evaluate(inside)
+        page.click(".sections a[href='#review']")
+        assert page.evaluate(inside) and page.is_visible("#stage img")
+        picture, choices = (page.locator(at).bounding_box() for at in ("#stage img", "#choices"))
+        assert picture["y"] + picture["height"] <= choices["y"]
+        assert page.locator("details.sheet[open]").count() == 0
+    wide = visit(pages["labels"])
+    assert wide.locator("details.sheet[open]").count() == wide.locator("details.sheet").count() > 0
+    assert not wide.locator(".made > summary").is_visible()
+
+
+def test_the_section_bar_stays_and_leads_to_every_part(pages, visit):
+    for name in ("labels", "classifier"):
+        for width in (390, 1400):
+            page = visit(pages[name], viewport={"width": width, "height": 844})
+            links = [link.get_attribute("href") for link in page.locator(".sections a").all()]
+            sections = [
+                f"#{part.get_attribute('id')}" for part in page.locator("main section").all()
+            ]
+            assert links == sections
+            page.click(f".sections a[href='{links[-2]}']")
+            bar = page.locator(".sections").bounding_box()
+            assert bar["y"] == 0 and bar["width"] == width
+            heading = page.locator(f"{links[-2]} h2").bounding_box()
+            assert heading["y"] >= bar["height"]
+
+
 def test_the_queue_by_touch_on_a_phone(pages, visit):
     page = visit(
         pages["labels"], viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True
@@ -651,3 +818,11 @@ def test_charts_and_pictures_have_names(pages, visit):
             "return ids.filter((id, i) => ids.indexOf(id) !== i)})()"
         )
         assert twice == []
+
+
+@pytest.mark.parametrize("name", ["labels", "classifier"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_no_barriers_that_axe_calls_serious(pages, visit, name, scheme, width):
+    page = visit(pages[name], viewport={"width": width, "height": 844}, color_scheme=scheme)
+    assert barriers(page) == []

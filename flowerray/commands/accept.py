@@ -150,7 +150,7 @@ def undecided(output: Output) -> Output:
     """`output` before more of its labels are made: what is made of all goes, and nobody decided
     these."""
     delete_derived(output.folder, output.run)
-    return without_record(output, "decided")
+    return without_record(without_record(output, "decided"), "audited")
 
 
 def closed(output: Output) -> Output:

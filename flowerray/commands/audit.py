@@ -18,7 +18,7 @@ from flowerray.commands.accept import accept
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.outputs import corrections, lease
 from flowerray.outputs.derived import THRESHOLDS, acceptance_of
-from flowerray.outputs.record import Output, read_output
+from flowerray.outputs.record import Output, read_output, with_record
 from flowerray.settings import AcceptSettings, AuditSettings
 from flowerray.sources import answers, uris
 from flowerray.trust import audit as sampling
@@ -136,7 +136,13 @@ def _told(output: Output, settings: AuditSettings, wanted: float) -> AuditSummar
     marks = [uris.key(uri) in audited for uri in said["uri"].to_pylist()]
     said = said.set_column(said.column_names.index("audited"), "audited", pa.array(marks))
     with lease.held(output.folder, "labels") as mine:
-        corrections.keep(dataclasses.replace(output, folder=mine), said, settings.judged)
+        output = dataclasses.replace(output, folder=mine)
+        corrections.keep(output, said, settings.judged)
+        about = dataclasses.asdict(Judged.of(precision))
+        of = (kept.schema.metadata or {}).get(b"of", b"").decode()
+        with_record(
+            output, audited={**about, "bound_confidence": settings.bound_confidence, "of": of}
+        )
     accept(AcceptSettings(labels=settings.labels))
     return AuditSummary(
         str(output.folder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,13 @@ from flowerray.heads.classifier import Classifier
 from flowerray.heads.prepared import PreparedHead
 from flowerray.outputs import kinds, shards
 from flowerray.outputs.derived import EVIDENCE, acceptance_of, check_derived
-from flowerray.outputs.record import Output, recorded_spec, with_record, writing
+from flowerray.outputs.record import (
+    Output,
+    recorded_spec,
+    with_record,
+    without_record,
+    writing,
+)
 from flowerray.outputs.setup import open_output
 from flowerray.outputs.stored import StoredFeatures, stored_features
 from flowerray.pipeline import connection, conversion, from_features, inference
@@ -37,7 +44,7 @@ from flowerray.pipeline.precision import asked_of, settled
 from flowerray.pipeline.prepare import prepared_head, prepared_to_label
 from flowerray.progress import say
 from flowerray.reports import gallery
-from flowerray.settings import ExtractSettings, InferenceSettings, LabelSettings
+from flowerray.settings import ExtractSettings, InferenceSettings, LabelSettings, command_line
 from flowerray.sources.labelled import check_apart
 from flowerray.sources.listing import photographs_to_label
 from flowerray.sources.photographs import Limits
@@ -82,6 +89,7 @@ def label(settings: LabelSettings) -> LabelSummary:
             than the classifier's, an output that holds something else, a cluster that can't be
             reached.
     """
+    command = command_line("label", settings)
     if settings.keep_features is not None:
         settings = _with_kept_features(settings)
     stored = stored_features(settings.images)
@@ -90,7 +98,7 @@ def label(settings: LabelSettings) -> LabelSummary:
         for written in filter(None, (settings.out, settings.gallery)):
             check_apart(settings.images, written)
     with writing(settings, "labels") as folder:
-        return _label_into(folder, settings, stored)
+        return _label_into(folder, settings, stored, command)
 
 
 def _with_kept_features(settings: LabelSettings) -> LabelSettings:
@@ -117,7 +125,7 @@ def _with_kept_features(settings: LabelSettings) -> LabelSettings:
 
 
 def _label_into(
-    folder: Folder, settings: LabelSettings, stored: StoredFeatures | None
+    folder: Folder, settings: LabelSettings, stored: StoredFeatures | None, command: str
 ) -> LabelSummary:
     trained = classifier.load(settings.classifier)
     if settings.format != "parquet":
@@ -167,7 +175,9 @@ def _label_into(
     if timing.computed:
         took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
         last = {"photographs": timing.computed, **took, "actors": timing.actors}
-        output = with_record(output, timing=last)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        made = {"command": command, "classifier": settings.classifier, "when": now}
+        output = with_record(output, timing=last, made=made)
     # Evidence speaks of the classifier's own precision.
     if spec.precision == trained.base_spec.precision and not folder.exists(EVIDENCE):
         folder.write(EVIDENCE, Folder.at(settings.classifier).read(EVIDENCE))
@@ -182,7 +192,11 @@ def _label_into(
     if settings.gallery:
         _draw_gallery(output, entries, settings.gallery, settings.limits)
     output = closed(output)
-    shifted = _shifted(output, stored) if stored and spec.pool == "embedding" else []
+    shifted = list[str]()
+    if stored and spec.pool == "embedding":
+        output, shifted = _with_shift(output, stored)
+    else:
+        output = without_record(output, "shift")
     rejected = dict(counts.rejected.most_common())
     shards.check_some_used(output.manifest.rows, rejected, shards.RETRY)
     return LabelSummary(
@@ -207,16 +221,21 @@ def _head_here(trained: Classifier, spec: BaseSpec) -> PreparedHead:
     return prepared_head(trained, dataclasses.replace(spec, engine=engine), conversion.here)
 
 
-def _shifted(output: Output, stored: StoredFeatures) -> list[str]:
-    """In what the pile doesn't look like the evidence, which is said."""
-    found = [one.name for one in compared(output, stored) if one.shifted]
+def _with_shift(output: Output, stored: StoredFeatures) -> tuple[Output, list[str]]:
+    """`output` with how it differs from the evidence in its record, and in what it doesn't look
+    like that, which is said."""
+    differences = compared(output, stored)
+    shift = [dataclasses.asdict(one) for one in differences]
+    if output.run.get("shift") != shift:
+        output = with_record(output, shift=shift)
+    found = [one.name for one in differences if one.shifted]
     if found:
         say(
             f"label: this pile doesn't look like what the classifier was tried on "
             f"({', '.join(found)}): precisions are of photographs like those; `flowerray audit "
             f"{output.folder}` measures it here"
         )
-    return found
+    return output, found
 
 
 def _spec_of_stored(

@@ -37,9 +37,9 @@ def report(settings: ReportSettings) -> ReportSummary:
     _check_out(out)
     there = source.names(".")
     if "classifier.json" in there:
-        kind, page = "classifier", classifier_page.render(str(source), settings.thumbnails)
+        kind, page = "classifier", classifier_page.render(settings.source, settings.thumbnails)
     elif "run.json" in there:
-        kind, page = "labels", labels_page.render(str(source), settings.thumbnails)
+        kind, page = "labels", labels_page.render(settings.source, settings.thumbnails)
     else:
         raise FlowerrayError(
             f"no classifier and no labels in {settings.source}: give the --out of "

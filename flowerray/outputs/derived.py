@@ -10,7 +10,9 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from flowerray.bases.spec import fingerprint_of
 from flowerray.errors import FlowerrayError
+from flowerray.outputs.manifest import Manifest
 from flowerray.outputs.schemas import FOR_PEOPLE
 from flowerray.stores.folder import Folder, unreadable
 
@@ -26,6 +28,12 @@ def acceptance_of(run: Mapping[str, Any]) -> dict[str, Any]:
     before there was such a step have it in their configuration."""
     recorded = run.get("acceptance", run["config"])
     return {name: recorded.get(name) for name in ACCEPTANCE}
+
+
+def accepted_labels(run: Mapping[str, Any]) -> str:
+    """What tells these accepted labels from those of another decision or of other photographs,
+    which what an audit said of them doesn't hold for."""
+    return fingerprint_of([acceptance_of(run), Manifest.from_dict(run["manifest"]).fingerprint])
 
 
 def delete_derived(folder: Folder, run: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 # Colours that Matplotlib draws with, and what the page makes of them.
 SERIES = [f"#0000{i:02x}" for i in range(1, 9)]
@@ -81,8 +82,10 @@ class Chart:
     legend: list[tuple[str, int]] = field(default_factory=list)
 
 
-def epochs(title: str, description: str, curves: Mapping[str, Sequence[float]]) -> Chart:
-    """A line a curve over the epochs, from 1."""
+def epochs(
+    title: str, description: str, curves: Mapping[str, Sequence[float]], shares: bool = False
+) -> Chart:
+    """A line a curve over the epochs, from 1; `shares` are told in percent."""
     chart = Chart(title, description)
     with _axes(chart) as axes:
         for i, (name, values) in enumerate(curves.items()):
@@ -90,6 +93,8 @@ def epochs(title: str, description: str, curves: Mapping[str, Sequence[float]]) 
             chart.legend.append((name, i + 1))
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
+        if shares:
+            _in_percent(axes.yaxis)
     return chart
 
 
@@ -116,9 +121,10 @@ def reliability(title: str, description: str, bins: Sequence[Mapping[str, Any]])
             markersize=4.5,
             color=SERIES[1],
         )
-        axes.set_xlim(0, 1)
+        axes.set_xlim(min(b["low"] for b in filled) if filled else 0, 1)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("confidence")
+        _in_percent(axes.xaxis, axes.yaxis)
     return chart
 
 
@@ -136,13 +142,14 @@ def precision_coverage(
         axes.set_xlim(0, 1)
         axes.set_ylim(max(0.0, lowest - 0.05), 1.01)
         axes.set_xlabel("coverage: share accepted of those given this label")
+        _in_percent(axes.xaxis, axes.yaxis)
     return chart
 
 
 def histogram(
     title: str, description: str, edges: np.ndarray, stacks: Mapping[str, np.ndarray]
 ) -> Chart:
-    """Counts between `edges`, the stacks on each other."""
+    """Counts between `edges`, confidences, the stacks on each other."""
     chart = Chart(title, description, "block")
     bottom = np.zeros(len(edges) - 1)
     with _axes(chart) as axes:
@@ -154,9 +161,15 @@ def histogram(
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel("confidence")
         axes.xaxis.grid(False)
+        _in_percent(axes.xaxis)
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     return chart
+
+
+def _in_percent(*scales: Any) -> None:
+    for scale in scales:
+        scale.set_major_formatter(PercentFormatter(1))
 
 
 def _line(i: int) -> dict[str, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2 import UndefinedError
 
 from flowerray.errors import FlowerrayError
@@ -18,6 +21,7 @@ from flowerray.reports.charts import Chart
 from flowerray.reports.page import Page, fill
 from flowerray.reports.thumbnails import thumbnails
 from flowerray.stores.folder import Folder, located
+from flowerray.trust import calibration
 
 THUMBNAIL_SIDE = 192  # pixels
 CONFUSION_CLASSES = 30  # a larger matrix is told by its largest errors
@@ -25,6 +29,8 @@ CONFUSIONS = 30
 CURVE_CLASSES = 8  # lines that one chart can tell apart
 CURVE_POINTS = 300
 TARGETS = (0.9, 0.95, 0.99)  # precision
+ASKED = (*(percent / 100 for percent in range(80, 100)), 0.995)  # precisions of the slider
+ACCEPTED_ERRORS = 200  # listed at most
 SHADES = 9  # of the confusion matrix, beside none
 
 
@@ -48,9 +54,12 @@ def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
     scores, mistakes = about["scores"], about["mistakes"]
     shown = mistakes[:most_thumbnails]
     pictures = thumbnails((m["uri"], THUMBNAIL_SIDE) for m in shown)
+    table = classifier.evidence(directory)
     html = fill(
         "classifier.html",
+        "accepting.js",
         name=located(directory).rpartition("/")[2],
+        source=shlex.quote(directory),
         about=about,
         base=dataclasses.asdict(trained.base_spec),
         scores=scores,
@@ -58,7 +67,8 @@ def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
         matrix=_matrix(scores),
         confusions=_confusions(scores),
         reliability=_reliability(about["calibration"]),
-        evidence=_evidence(directory, about["classes"]),
+        evidence=_evidence(table, about["classes"]),
+        accepting=_accepting(table, [c for c in about["classes"] if c != trained.none_class]),
         targets=TARGETS,
         mistakes=[{**m, "picture": pictures[m["uri"], THUMBNAIL_SIDE]} for m in shown],
         all_mistakes=len(mistakes),
@@ -83,10 +93,14 @@ def _history(directory: str) -> list[Chart]:
             if name.endswith(quantity)
         }
         if curves:
-            last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in curves.items())
+            form = ".1%" if quantity == "accuracy" else ".4g"
+            last = ", ".join(f"{name} {values[-1]:{form}}" for name, values in curves.items())
             drawn.append(
                 charts.epochs(
-                    quantity.capitalize(), f"After the last of {len(rows)} epochs: {last}.", curves
+                    quantity.capitalize(),
+                    f"After the last of {len(rows)} epochs: {last}.",
+                    curves,
+                    shares=quantity == "accuracy",
                 )
             )
     return drawn
@@ -126,13 +140,13 @@ def _confusions(scores: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _reliability(calibration: dict[str, Any]) -> Chart:
+def _reliability(about: dict[str, Any]) -> Chart:
     return charts.reliability(
         "Accuracy against confidence",
-        f"Expected calibration error {calibration['ece_before']:.4f} before and "
-        f"{calibration['ece_after']:.4f} after calibration, "
-        f"on {calibration['photographs']:,} photographs. The table gives each bin.",
-        calibration["bins"],
+        f"Expected calibration error {about['ece_before']:.1%} before and "
+        f"{about['ece_after']:.1%} after calibration, "
+        f"on {about['photographs']:,} photographs. The table gives each bin.",
+        about["bins"],
     )
 
 
@@ -145,9 +159,8 @@ class _Evidence:
     drawn: int
 
 
-def _evidence(directory: str, classes: list[str]) -> _Evidence:
+def _evidence(table: pa.Table, classes: list[str]) -> _Evidence:
     """What the evidence says of precision and coverage, by the class that is predicted."""
-    table = classifier.evidence(directory)
     right = np.asarray(table["label"]) == np.asarray(table["prediction"])
     predicted, confidence = np.asarray(table["prediction"]), np.asarray(table["confidence"])
     rows, curves = [], {}
@@ -182,6 +195,41 @@ def _evidence(directory: str, classes: list[str]) -> _Evidence:
     )
     splits = sorted(table["split"].unique().to_pylist())
     return _Evidence(chart, len(table), splits, rows, len(busiest))
+
+
+def _accepting(table: pa.Table, classes: list[str]) -> dict[str, Any]:
+    """What accepting.js works on: of each precision that may be asked for, how many photographs of
+    the evidence `flowerray label --min-precision` would accept, and which `errors` among these;
+    of all that any accepts, the most confident ACCEPTED_ERRORS are listed."""
+    names = pa.array(classes, pa.string())
+    predicted = pc.fill_null(pc.index_in(table["prediction"], names), -1).to_numpy()
+    confidence = table["confidence"].to_numpy()
+    right = pc.equal(table["prediction"], table["label"]).to_numpy()
+    familiar = table["novelty"].to_numpy() <= 1
+    known = predicted[familiar], confidence[familiar], right[familiar]
+    taken = []
+    for precision in ASKED:
+        found = calibration.thresholds(*known, classes, precision).values()
+        least = [np.inf if one["threshold"] is None else one["threshold"] for one in found]
+        # The last is of photographs that are predicted to be of none of the classes.
+        taken.append(familiar & (confidence >= np.array([*least, np.inf])[predicted]))
+    wrong = np.flatnonzero(np.any(taken, axis=0) & ~right)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    shown = wrong[:ACCEPTED_ERRORS]
+    columns = ["uri", "label", "prediction", "confidence"]
+    return {
+        "photographs": len(table),
+        "steps": [
+            {
+                "precision": precision,
+                "accepted": int(one.sum()),
+                "wrong": int((one & ~right).sum()),
+                "errors": np.flatnonzero(one[shown]).tolist(),
+            }
+            for precision, one in zip(ASKED, taken, strict=True)
+        ],
+        "errors": table.select(columns).take(pa.array(shown)).to_pylist(),
+    }
 
 
 def _curve(right: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

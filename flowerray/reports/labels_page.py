@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import heapq
 import itertools
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.outputs import shards
-from flowerray.outputs.derived import acceptance_of
+from flowerray.outputs.derived import acceptance_of, accepted_labels
 from flowerray.outputs.record import Output, read_output
 from flowerray.progress import Progress
 from flowerray.reports import charts
@@ -26,13 +27,21 @@ from flowerray.reports.charts import Chart
 from flowerray.reports.page import Page, fill
 from flowerray.reports.thumbnails import Thumbnail, thumbnails
 from flowerray.sources.photographs import REASONS
-from flowerray.trust.acceptance import HUMAN
+from flowerray.trust.acceptance import HUMAN, PILE_BOUND
+from flowerray.trust.calibration import CONFIDENCE_OF_BOUND
+from flowerray.trust.shift import Difference
 
-QUEUE_SIDE, SHEET_SIDE = 320, 160  # pixels
+QUEUE_SIDE, SHEET_SIDE = 400, 160  # pixels
 QUEUE_SHARE, NOVEL_SHARE = 0.4, 0.1  # of the thumbnails; the contact sheets have the rest
 SAMPLE_ROWS = 20  # rows kept for each thumbnail of the contact sheets, over all classes
 BINS = 20  # of the confidence histogram
 REJECT_EXAMPLES = 20  # of each reason
+SHIFTS = {  # what `flowerray.trust.shift` compares, in words
+    "photographs": "the photographs themselves",
+    "confidence": "how sure the classifier is of them",
+    "novelty": "how far they are from what it was trained on",
+    "class mix": "how many are of which class",
+}
 Row = dict[str, Any]
 
 
@@ -48,7 +57,9 @@ def render(directory: str, most_thumbnails: int) -> Page:
     config = {**output.run["config"], **acceptance_of(output.run)}
     config["classes"] = [name for name in config["classes"] if name != config.get("none_class")]
     budget = _Budget.of(most_thumbnails)
-    tally = _tally(output, config["classes"], budget)
+    # The most probable of n classes has 1 / n at least.
+    lowest = 1 / max(len(output.run["config"]["classes"]), 2)
+    tally = _tally(output, _Tally(config["classes"], budget, lowest))
     queue, novel = tally.queue(), tally.most_novel.rows()
     sheets = _sheets(tally, most_thumbnails - len(queue) - len(novel))
     pictures = thumbnails(
@@ -62,7 +73,11 @@ def render(directory: str, most_thumbnails: int) -> Page:
         "labels.html",
         "review.js",
         name=output.folder.uri.rpartition("/")[2],
+        source=shlex.quote(directory),
         config=config,
+        made=output.run.get("made"),
+        promises=_promises(output, tally),
+        shifts=_shifts(output),
         base=dataclasses.asdict(BaseSpec.from_dict(config["base_spec"])),
         agreement=output.run.get("agreement"),
         timing=output.run.get("timing"),
@@ -79,6 +94,45 @@ def render(directory: str, most_thumbnails: int) -> Page:
     )
     shown = {uri for (uri, _), picture in pictures.items() if picture.source}
     return Page(html, tally.photographs, len(shown))
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """How many of the accepted labels are right at the least, of which photographs that holds, and
+    what it rests on."""
+
+    bound: float
+    where: str
+    basis: str
+
+
+def _promises(output: Output, tally: _Tally) -> list[_Promise]:
+    """By the thresholds, for the worst of the classes; and by an audit of these very labels."""
+    found = []
+    thresholds = acceptance_of(output.run)["thresholds"] or {}
+    used = [thresholds[n] for n, some in zip(tally.classes, tally.accepted, strict=True) if some]
+    # Of a class without a bound only what people said is accepted.
+    used = [one for one in used if one["precision_bound"] is not None]
+    if used:
+        lowest = min(one["precision_bound"] for one in used)
+        if used[0].get("of_pile"):
+            basis = f"by earlier audited photographs, {PILE_BOUND:.0%} sure"
+            found.append(_Promise(lowest, "on this pile", basis))
+        else:
+            basis = f"of each class, {CONFIDENCE_OF_BOUND:.0%} sure"
+            found.append(_Promise(lowest, "on known classes", basis))
+    audited = output.run.get("audited")
+    if audited and audited["of"] == accepted_labels(output.run):
+        basis = f"{audited['judged']:,} judged, {audited['wrong']:,} wrong; "
+        basis += f"{100 * audited['bound_confidence']:g}% sure"
+        found.append(_Promise(audited["bound"], "on this pile", basis))
+    return found
+
+
+def _shifts(output: Output) -> list[str]:
+    """In what the pile doesn't look like the evidence, in words."""
+    differences = (Difference(**one) for one in output.run.get("shift", []))
+    return [SHIFTS[one.name] for one in differences if one.shifted]
 
 
 @dataclass(frozen=True)
@@ -129,13 +183,16 @@ class _Tally:
     """Counts over all rows, and the few rows that may be shown.
 
     `human_count` are the photographs that people decided; what they called by another name than a
-    class is counted there alone. Arrays are by class (classes,) or by bin of confidence (BINS,). To
-    be reviewed is what was labelled and not accepted: it is novel where its novelty is above 1,
-    else unsure.
+    class is counted there alone. Arrays are by class (classes,) or by bin of confidence (BINS,),
+    between `edges` (BINS + 1,) from the `lowest` that it can be. To be reviewed is what was
+    labelled and not accepted: it is novel where its novelty is above 1, else unsure.
     """
 
-    def __init__(self, classes: list[str], budget: _Budget) -> None:
+    def __init__(self, classes: list[str], budget: _Budget, lowest: float = 0.0) -> None:
         self.classes, self.budget = classes, budget
+        self.edges = np.linspace(lowest, 1, BINS + 1)
+        self.ends: list[str] = []  # the first and the last uri, in order
+        self.below_half = 0
         self.human_count = 0
         self.photographs = self.novel_count = self.novel_waiting = self.unsure_count = 0
         self.has_thresholds = False
@@ -154,6 +211,9 @@ class _Tally:
     def add(self, table: pa.Table) -> None:
         """Count the rows of a shard, and keep those that may be shown."""
         self.photographs += len(table)
+        if len(table):
+            ends = pc.min_max(table["uri"]).as_py().values()
+            self.ends = [min(*self.ends[:1], *ends), max(*self.ends[1:], *ends)]
         self._add_rejects(table.filter(pc.is_valid(table["error"])))
         table = table.filter(pc.is_valid(table["label"]))
         code = pc.index_in(table["label"], value_set=pa.array(self.classes))
@@ -169,7 +229,8 @@ class _Tally:
         self.labelled += np.bincount(code, minlength=number)
         self.accepted += np.bincount(code[accepted], minlength=number)
         self.confidence_sum += np.bincount(code, confidence, number)
-        bins = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+        bins = np.clip(np.searchsorted(self.edges, confidence, "right") - 1, 0, BINS - 1)
+        self.below_half += int((confidence < 0.5).sum())
         self.accepted_bins += np.bincount(bins[accepted], minlength=BINS)
         self.other_bins += np.bincount(bins[~accepted], minlength=BINS)
         self.novel_count += int(is_novel.sum())
@@ -180,6 +241,13 @@ class _Tally:
         self.novel.offer(table, np.where(is_novel & ~accepted, -novelty, np.inf))
         self.most_novel.offer(table, np.where(is_novel, -novelty, np.inf))
         self._sample(table, code)
+
+    @property
+    def pile(self) -> str:
+        """The folder that all photographs lie in, at any depth; "" where they share none."""
+        folders = zip(*(end.split("/")[:-1] for end in self.ends), strict=False)
+        shared = itertools.takewhile(lambda pair: pair[0] == pair[1], folders)
+        return "/".join(folder for folder, _ in shared)
 
     def queue(self) -> list[Row]:
         """The rows to review, the least sure first; where there are too many, half of them the
@@ -206,8 +274,9 @@ class _Tally:
                 self.reject_examples[row["error"]].append(row)
 
 
-def _tally(output: Output, classes: list[str], budget: _Budget) -> _Tally:
-    tally, progress = _Tally(classes, budget), Progress("report", output.manifest.rows)
+def _tally(output: Output, tally: _Tally) -> _Tally:
+    """`tally`, with all that `output` has."""
+    progress = Progress("report", output.manifest.rows)
     progress.ready(0.0)
     try:
         for table in shards.iter_shards(output):
@@ -242,15 +311,15 @@ def _sheets(tally: _Tally, budget: int) -> list[dict[str, Any]]:
 
 
 def _histogram(tally: _Tally) -> Chart:
-    stacks = {"accepted": tally.accepted_bins, "to be reviewed": tally.other_bins}
+    stacks = {"accepted": tally.accepted_bins, "to review": tally.other_bins}
     if not tally.has_thresholds:
         stacks = {"photographs": tally.other_bins}
-    half = int((tally.accepted_bins + tally.other_bins)[: BINS // 2].sum())
     return charts.histogram(
         "Photographs by confidence",
-        f"{half:,} of {int(tally.labelled.sum()):,} have a confidence below 50%. "
+        f"{tally.below_half:,} of {int(tally.labelled.sum()):,} have a confidence below 50%. "
+        f"None can have less than {tally.edges[0]:.0%}: one in the number of classes. "
         "The table gives each bin.",
-        np.linspace(0, 1, BINS + 1),
+        tally.edges,
         stacks,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 from dataclasses import dataclass
 from functools import cache
@@ -24,19 +25,18 @@ class Page:
     shown: int
 
 
-def fill(template: str, script: str | None = None, **data: Any) -> str:
-    """The page that `template` makes of `data`, with `script` in it.
+def fill(template: str, *scripts: str, **data: Any) -> str:
+    """The page that `template` makes of `data`, with `scripts` in it.
 
     Everything in `data` is escaped. The policy in the page allows images out of the page itself,
-    its one style and its one script, both named by their SHA-256.
+    its one style and its scripts, all named by their SHA-256.
     """
-    style = _file("style.css")
-    code = _file(script) if script else ""
+    style, codes = _file("style.css"), [_file(script) for script in ("page.js", *scripts)]
     policy = [
         "default-src 'none'",
         "img-src data:",
         f"style-src {_source_of(style)}",
-        f"script-src {_source_of(code)}" if code else "script-src 'none'",
+        f"script-src {' '.join(map(_source_of, codes))}",
         "base-uri 'none'",
         "form-action 'none'",
     ]
@@ -46,7 +46,7 @@ def fill(template: str, script: str | None = None, **data: Any) -> str:
         .render(
             policy="; ".join(policy),
             style=Markup(style),
-            script=Markup(code),
+            scripts=list(map(Markup, codes)),
             version=__version__,
             **data,
         )
@@ -73,7 +73,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": _count, "percent": _percent, "decimal": _decimal}
-    environment.filters["name"] = _name
+    environment.filters |= {"name": _name, "moment": _moment}
     return environment
 
 
@@ -87,6 +87,12 @@ def _percent(share: float | None, digits: int = 1) -> str:
 
 def _decimal(number: float | None, digits: int = 3) -> str:
     return "\N{EN DASH}" if number is None else f"{number:.{digits}f}"
+
+
+def _moment(when: str) -> str:
+    """A moment in ISO 8601, in words."""
+    moment = datetime.datetime.fromisoformat(when).astimezone(datetime.UTC)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
 def _name(uri: str) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import numbers
 import os
+import shlex
 import types
 import typing
 from dataclasses import dataclass
@@ -80,6 +81,21 @@ def grouped_options(settings: type[Settings]) -> dict[str, list[dataclasses.Fiel
             heading = "required"
         groups[heading].append(field)
     return {heading: group for heading, group in groups.items() if group}
+
+
+def command_line(command: str, settings: Settings) -> str:
+    """The command line that `settings` stand for: what isn't its default, and decides what is made;
+    neither where it ran nor which stores it reached."""
+    words = ["flowerray", command]
+    for heading, fields in grouped_options(type(settings)).items():
+        for field in fields:
+            value = getattr(settings, field.name)
+            if heading in ("where it runs", "stores") or value in (field.default, None):
+                continue
+            several = value if isinstance(value, tuple) else (value,)
+            given = [] if value is True else map(str, several)
+            words += [*([] if field.metadata["positional"] else [flag_of(field)]), *given]
+    return shlex.join(words)
 
 
 def kinds_of(settings: type[Settings]) -> dict[str, type]:

@@ -101,7 +101,8 @@ def _of_the_pile(
     decided_here: Callable[[pa.Array], pa.Array],
 ) -> dict[str, dict[str, Any]] | None:
     """One threshold for all classes, by decisions of the very pile (see
-    ``flowerray.trust.calibration.pooled_threshold``); None where there are too few."""
+    ``flowerray.trust.calibration.pooled_threshold``), each marked `of_pile`; None where there are
+    too few."""
     table = classifier.evidence(evidence_in, of_pile=True)
     if len(table):
         table = table.filter(pc.fill_null(decided_here(table["uri"].combine_chunks()), False))
@@ -121,7 +122,7 @@ def _of_the_pile(
         f"accept: by {len(table):,} audited photographs of this pile, {PILE_BOUND:.0%} sure: "
         f"{said}, precision {min_precision} asked for over all classes"
     )
-    return {name: dict(found) for name in classes}
+    return {name: {**found, "of_pile": True} for name in classes}
 
 
 def _read_thresholds(path: str, classes: list[str]) -> dict[str, float]:

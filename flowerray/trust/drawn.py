@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from flowerray.errors import FlowerrayError
 from flowerray.outputs import shards
-from flowerray.outputs.derived import SAMPLE
+from flowerray.outputs.derived import SAMPLE, accepted_labels
 from flowerray.outputs.record import Output
 from flowerray.trust import audit
 from flowerray.trust.acceptance import HUMAN
@@ -44,6 +44,7 @@ def draw(output: Output, accepted: pa.Table, number: int, seed: int) -> list[str
         "size": str(sample.size),
         "each": str(sample.each),
         "classes": json.dumps(output.classes),
+        "of": accepted_labels(output.run),
     }
     with output.folder.create(SAMPLE) as stream:
         pq.write_table(kept.replace_schema_metadata(about), stream, compression="zstd")

@@ -34,7 +34,7 @@
   }
 
   let view = []; // entries that the filters let through, sorted
-  let at = 0;
+  let at = 0; // view.length is the end, where there is nothing to decide
 
   const ORDERS = {
     least: (a, b) => a.confidence - b.confidence,
@@ -106,25 +106,34 @@
     find(id).disabled = isDisabled;
   }
 
-  // Shows the photograph at `at`; `before` is said before it.
+  // How many of `entries` were decided in which way.
+  function told(entries, decided) {
+    const labels = entries.filter(({ uri }) => decided.has(uri)).map(({ uri, label }) => [label, decided.get(uri)]);
+    const confirmed = labels.filter(([label, said]) => said === label).length;
+    const none = labels.filter(([, said]) => said === NONE).length;
+    const changed = labels.length - confirmed - none;
+    return `${labels.length} of ${entries.length} decided: ${confirmed} confirmed, ${changed} changed, ${none} none of the classes`;
+  }
+
+  // Shows the photograph at `at`, or the end; `before` is said before it.
   function draw(before) {
     const decided = decisions();
     const entry = view[at];
     [...find("strip").children].forEach((item, i) => markItem(item.firstChild, view[i], i, decided));
     disable("previous", at <= 0);
-    disable("next", at >= view.length - 1);
+    disable("next", at >= view.length);
     disable("undo", !log.some(isHere));
     const count = decided.size;
+    find("decided").textContent = `${count} of ${queue.length}`;
+    find("counter").textContent = `${count} of ${queue.length} decided`;
+    find("progress").value = count;
     find("export").disabled = !count;
     find("export").textContent = count ? `Export ${count} correction${count > 1 ? "s" : ""}` : "Export corrections";
     find("kept").textContent = kept
       ? "Decisions are kept in this browser."
       : "This browser keeps nothing for this page: export before you close it.";
     if (!entry) {
-      find("stage").replaceChildren();
-      find("facts").replaceChildren();
-      find("choices").replaceChildren();
-      find("status").textContent = `${before}No photograph passes the filters.`;
+      drawEnd(before, decided);
       return;
     }
     const novel = `, novelty ${entry.novelty.toFixed(2)}`;
@@ -133,6 +142,9 @@
       `${before}${at + 1} of ${view.length}: ${entry.label}, ${percent(entry.confidence)}, ` +
       `${entry.reason}${novel}.${choice}`;
     find("stage").replaceChildren(picture(entry, `Photograph ${at + 1}, labelled ${entry.label}`));
+    const hint = element("span", "", { class: "hint" });
+    hint.append(element("kbd", "Enter"), " confirms.");
+    find("ask").replaceChildren(element("bdi", entry.label), "? ", hint);
     drawFacts(entry);
     drawChoices(entry, decided);
     const item = find("strip").children[at];
@@ -140,20 +152,45 @@
     strip.scrollLeft = item.offsetLeft - strip.offsetLeft - (strip.clientWidth - item.clientWidth) / 2;
   }
 
-  function drawFacts(entry) {
-    const table = element("table", "", { "aria-label": "likeliest classes" });
-    const body = element("tbody");
-    for (const [label, probability] of entry.top) {
-      const row = element("tr");
-      const name = element("th", "", { scope: "row" });
-      name.append(element("bdi", label));
-      row.append(name, element("td", percent(probability), { class: "number" }));
-      body.append(row);
+  function drawEnd(before, decided) {
+    const wasChoosing = document.activeElement?.closest?.("#choices");
+    for (const id of ["facts", "choices", "ask"]) find(id).replaceChildren();
+    if (!view.length) {
+      find("stage").replaceChildren();
+      find("status").textContent = `${before}No photograph passes the filters.`;
+    } else {
+      find("stage").replaceChildren(element("p", "The end of the queue", { class: "end" }));
+      find("status").textContent = `${before}The end. ${told(view, decided)}.`;
+      const open = view.filter(({ uri }) => !decided.has(uri));
+      if (open.length) {
+        const back = element("button", `Go to the ${open.length} not decided`, { type: "button" });
+        back.addEventListener("click", () => move(view.indexOf(open[0])));
+        find("choices").append(back);
+      }
+      if (decided.size) {
+        const button = element("button", find("export").textContent, { type: "button", class: "main-button" });
+        button.addEventListener("click", exportCorrections);
+        find("choices").append(button);
+      }
     }
-    table.append(body);
+    if (wasChoosing) find("stage").focus();
+  }
+
+  // Where the original can be opened: a page on a server may not open files of a disk.
+  function original(uri) {
+    if (/^https?:/.test(uri)) return uri;
+    if (!uri.startsWith("/") || location.protocol !== "file:") return null;
+    return `file://${uri.split("/").map(encodeURIComponent).join("/")}`;
+  }
+
+  function drawFacts(entry) {
     const file = element("p", "", { class: "uri" });
-    file.append(element("bdi", entry.uri));
-    find("facts").replaceChildren(file, table);
+    const path = element("bdi", entry.uri);
+    const href = original(entry.uri);
+    const link = href && element("a", "", { href, target: "_blank", rel: "noopener noreferrer", title: "Open the original" });
+    if (link) link.append(path);
+    file.append(link || path);
+    find("facts").replaceChildren(file);
   }
 
   // The classes that have buttons: all, or with more than nine the likeliest of this photograph.
@@ -163,6 +200,7 @@
   function drawChoices(entry, decided) {
     const focused = document.activeElement?.closest?.("#choices [data-key]")?.dataset.key;
     const chosen = decided.get(entry.uri);
+    const likely = new Map(entry.top);
     const choice = (label, name, key) => {
       const button = element("button", "", {
         type: "button",
@@ -170,6 +208,8 @@
         "data-key": key,
       });
       button.append(element("kbd", key, { "aria-hidden": "true" }), element("bdi", name));
+      if (likely.has(label)) button.append(element("span", percent(likely.get(label)), { class: "share" }));
+      button.classList.toggle("suggested", label === entry.label);
       button.addEventListener("click", () => decide(label));
       return button;
     };
@@ -192,7 +232,7 @@
   }
 
   function move(to, before = "") {
-    at = Math.max(0, Math.min(to, view.length - 1));
+    at = Math.max(0, Math.min(to, view.length));
     draw(before);
   }
 
@@ -237,11 +277,28 @@
     find("status").textContent = `Exported ${rows.length} corrections as corrections.csv.`;
   }
 
+  const isInSight = () => {
+    const { top, bottom } = find("stage").getBoundingClientRect();
+    return bottom > 60 && top < innerHeight - 60;
+  };
+
+  // Whether what has the focus has a use of its own for `key`. A list of choices goes by its arrows
+  // and by letters; digits decide.
+  function isTaken(focused, key) {
+    if (focused.closest("input, textarea")) return true;
+    if (focused.closest("select")) return !/^[0-9]$/.test(key);
+    if (focused.closest(".scroll")) return key === " " || key.startsWith("arrow");
+    return (key === " " || key === "enter") && Boolean(focused.closest("a, button, summary"));
+  }
+
   function pressed(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || find("help").open) return;
-    if (event.target.closest("input, select, textarea, summary, .scroll")) return;
     if (!find("keys-on").checked) return;
     const key = event.key.toLowerCase();
+    if (key === "escape" && event.target.closest("#review-app")) find("stage").focus();
+    if (isTaken(event.target, key)) return;
+    const confirms = key === "enter" || key === " ";
+    if (confirms && !isInSight()) return; // Space scrolls the rest of the page
     const actions = {
       j: () => move(at + 1),
       arrowright: () => move(at + 1),
@@ -252,15 +309,16 @@
       0: () => decide(NONE),
       "?": () => find("help").showModal(),
     };
-    const label = view[at] && /^[1-9]$/.test(key) ? numbered(view[at])[Number(key) - 1] : undefined;
+    let label = view[at] && /^[1-9]$/.test(key) ? numbered(view[at])[Number(key) - 1] : undefined;
+    if (confirms) label = view[at]?.label;
     const action = actions[key] ?? (label === undefined ? null : () => decide(label));
     if (!action) return;
     event.preventDefault();
+    if (event.repeat && !/^(arrow|j$|k$)/.test(key)) return; // a key held down decides once
     const onStrip = event.target.closest("#strip");
     action();
     if (onStrip) find("strip").querySelector("[aria-current]")?.focus();
-    const { top, bottom } = find("stage").getBoundingClientRect();
-    if (bottom < 60 || top > innerHeight - 60) find("review").scrollIntoView();
+    if (!isInSight()) find("review").scrollIntoView();
   }
 
   const options = (id, entries) => {
@@ -272,7 +330,20 @@
     classes.map((label, i) => [String(i + 1), label]).filter(([, label]) => present.has(label)),
   );
   options("by-reason", [...new Set(queue.map((entry) => entry.reason))].sort().map((r) => [r, r]));
-  for (const id of ["by-label", "by-reason", "by-state", "sort"]) find(id).addEventListener("change", refilter);
+  // Who chooses by a pointer has the keys for the photograph again; who moves by keys stays there.
+  let byPointer = false;
+  addEventListener("pointerdown", () => (byPointer = true), true);
+  addEventListener("keydown", () => (byPointer = false), true);
+  const backToPhotograph = () => byPointer && find("stage").focus({ preventScroll: true });
+  for (const id of ["by-label", "by-reason", "by-state", "sort"]) {
+    find(id).addEventListener("change", () => {
+      refilter();
+      backToPhotograph();
+    });
+  }
+  find("review-app").addEventListener("click", (event) => {
+    if (!find("help").open && event.target.closest("button")) backToPhotograph();
+  });
   find("previous").addEventListener("click", () => move(at - 1));
   find("next").addEventListener("click", () => move(at + 1));
   find("undo").addEventListener("click", undo);
@@ -285,4 +356,7 @@
   });
   find("review-app").hidden = false;
   refilter();
+  const decided = decisions();
+  const open = view.findIndex(({ uri }) => !decided.has(uri));
+  move(open < 0 ? view.length : open); // goes on where it was left
 })();
