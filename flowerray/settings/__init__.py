@@ -30,6 +30,7 @@ from flowerray.settings.groups import (
     PhotographSettings,
     PlanSettings,
     StorageSettings,
+    ThresholdSettings,
     UriColumnSettings,
 )
 from flowerray.settings.jobs import (
@@ -90,6 +91,7 @@ __all__ = [
     "SimilarSettings",
     "StorageSettings",
     "SuggestSettings",
+    "ThresholdSettings",
     "TrainSettings",
     "UriColumnSettings",
     "VerifySettings",
