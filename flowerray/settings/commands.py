@@ -145,7 +145,7 @@ class CheckSettings(PhotographSettings, ColumnSettings):
 
     source: str = option(
         "labelled photographs, as for `flowerray extract`, or its --out, which shows wrong labels "
-        "as well",
+        "as well; of a pile's features the copies, by embeddings",
         positional=True,
         metavar="IMAGES|FEATURES",
         path=True,
