@@ -282,8 +282,8 @@ def label(
         min_confidence (float | None, default None): accept labels of this confidence; the rest
             is for people to review
         thresholds (str | PathLike[str] | None, default None): accept by this JSON file, a
-            confidence a class, and nothing of a class that it lacks; what is not accepted is in
-            review.parquet, whichever way is asked for
+            confidence a class, and nothing of a class that it lacks; whichever way is asked
+            for, what is not accepted is in review.parquet
         corrections (str | PathLike[str] | None, default None): tables, with commas between, of
             what people said: uri, label, and perhaps who, when, round; their labels stand, and
             never come to review again
@@ -344,8 +344,8 @@ def accept(
         min_confidence (float | None, default None): accept labels of this confidence; the rest
             is for people to review
         thresholds (str | PathLike[str] | None, default None): accept by this JSON file, a
-            confidence a class, and nothing of a class that it lacks; what is not accepted is in
-            review.parquet, whichever way is asked for
+            confidence a class, and nothing of a class that it lacks; whichever way is asked
+            for, what is not accepted is in review.parquet
         corrections (str | PathLike[str] | None, default None): tables, with commas between, of
             what people said: uri, label, and perhaps who, when, round; their labels stand, and
             never come to review again
@@ -645,7 +645,8 @@ def check(
 
     Args:
         source (str | PathLike[str]): labelled photographs, as for `flowerray extract`, or its
-            --out, which shows wrong labels as well
+            --out, which shows wrong labels as well; of a pile's features the copies, by
+            embeddings
         only (str | None, default None): do these checks alone, comma-separated: unreadable,
             exact_duplicate, near_duplicate, leakage, two_labels, mislabelled, imbalance,
             few_photographs, similar_names, small, extreme_aspect

@@ -48,7 +48,7 @@ def run(settings: RunSettings) -> RunSummary:
         f"{settings.out.rstrip('/')}/{name}"
         for name in ("features", "classifier", "pile_features", "labels")
     )
-    whole_maps = settings.recipe == "article"  # a hundred times an embedding: not of a pile, unasked
+    whole_maps = settings.recipe == "article"  # they are large: of a pile they are not kept
     kept = None if whole_maps else pile_features
     stores: dict[str, Any] = {
         name: getattr(settings, name) for name in ("endpoint_url", "anonymous", "allow_redirects")

@@ -132,8 +132,8 @@ class AcceptanceSettings(ThresholdSettings):
 
     heading: ClassVar[str] = "accepting"
     thresholds: str | None = option(
-        "accept by this JSON file, a confidence a class, and nothing of a class that it lacks; what "
-        "is not accepted is in review.parquet, whichever way is asked for",
+        "accept by this JSON file, a confidence a class, and nothing of a class that it lacks; "
+        "whichever way is asked for, what is not accepted is in review.parquet",
         None,
         metavar="FILE",
         path=True,

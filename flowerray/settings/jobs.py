@@ -193,8 +193,8 @@ class RunSettings(ThresholdSettings, ClusterSettings, StorageSettings):
     )
     pile: str = option("photographs to label, as for `flowerray label`", positional=True, path=True)
     out: str = option(
-        "directory for features/, classifier/, pile_features/ (but for the recipe article), labels/, "
-        "labels.png and labels.html",
+        "directory for features/, classifier/, pile_features/ (but for the recipe article), "
+        "labels/, labels.png and labels.html",
         metavar="DIR",
         path=True,
     )

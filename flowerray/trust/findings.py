@@ -85,8 +85,7 @@ def copies_in(labelled: LabelledSet, files: list[PhotographFile | Rejected]) -> 
         [row for row, file in enumerate(files) if isinstance(file, PhotographFile)], np.int64
     )
     read = [file for file in files if isinstance(file, PhotographFile)]
-    hashes = np.frombuffer(b"".join(file.phash for file in read), np.uint64)
-    hashes = hashes.reshape(len(read), HASH_BITS // 64)
+    hashes = _hashes(read)
     contents, labels, splits = (
         np.array(numbered(values), np.int64)
         for values in (
@@ -100,7 +99,10 @@ def copies_in(labelled: LabelledSet, files: list[PhotographFile | Rejected]) -> 
 
 
 def pile_copies(
-    labelled: LabelledSet, rows: np.ndarray, files: list[PhotographFile | Rejected], near: np.ndarray
+    labelled: LabelledSet,
+    rows: np.ndarray,
+    files: list[PhotographFile | Rejected],
+    near: np.ndarray,
 ) -> tuple[list[Finding], np.ndarray]:
     """Of the photographs at `rows` (m,), whose `files` were read and whose embeddings make them one
     of the groups `near` (m,): a finding for each that is not the first of its group, naming that,
@@ -109,8 +111,7 @@ def pile_copies(
     there = np.array([isinstance(file, PhotographFile) for file in files], bool)
     rows, near = rows[there], near[there]
     read = [file for file in files if isinstance(file, PhotographFile)]
-    hashes = np.frombuffer(b"".join(file.phash for file in read), np.uint64)
-    hashes = hashes.reshape(len(read), HASH_BITS // 64)
+    hashes = _hashes(read)
     same = confirmed(near, hashes)
     groups = np.arange(len(labelled.uris))
     _, firsts, numbers = np.unique(same, return_index=True, return_inverse=True)
@@ -139,8 +140,15 @@ def pile_copies(
     return findings, groups
 
 
+def _hashes(files: list[PhotographFile]) -> np.ndarray:
+    """Their perceptual hashes, uint64 (n, words)."""
+    hashes = np.frombuffer(b"".join(file.phash for file in files), np.uint64)
+    return hashes.reshape(len(files), HASH_BITS // 64)
+
+
 def copied(labelled: LabelledSet, copies: Copies, groups: np.ndarray) -> Iterator[Finding]:
-    """One finding a photograph and check, naming the nearest copy; `groups` (n,) are the copies'."""
+    """One finding a photograph and check, naming the nearest copy, with the number of its one of
+    the `groups` (n,)."""
     several = np.flatnonzero(np.bincount(groups) > 1)
     numbers = dict(zip(several.tolist(), range(1, len(several) + 1), strict=True))
     labels, splits = np.array(labelled.labels, object), np.array(labelled.splits, object)

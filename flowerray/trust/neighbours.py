@@ -14,7 +14,7 @@ from flowerray.progress import Progress
 
 SKETCHED = 63  # directions; with the rest's length a sketch has 64 values
 SAMPLE = 20_000  # rows that the directions are found by
-TILE = 2048  # rows compared with as many others at once, by each thread: 16 MB of cosines
+TILE = 1024  # rows compared with as many others at once, by each thread: 4 MB of cosines
 FEW = 1 << 14  # pairs of a tile that are compared one by one
 ROUNDING = 1e-3  # of float32, and more
 
