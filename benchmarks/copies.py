@@ -81,7 +81,6 @@ def main() -> None:
     output = read_output(features, "features")
     uris, embedded = shards.read_table(output, ["uri"])["uri"].to_pylist(), embed(output)
     rows = {Path(uri).stem: row for row, uri in enumerate(uris)}
-    bits = {(Path(f.uri).stem, Path(str(f.other_uri)).stem): f.score for f in done.findings}
     group = {Path(u).stem: f.group for f in done.findings for u in (f.uri, str(f.other_uri))}
     print(f"{machine()}, {datetime.date.today()}; {len(uris):,} photographs.\n")
     print("| kind | cosine with the original: least, median | found |\n|---|---|---|")
@@ -90,10 +89,12 @@ def main() -> None:
         found = sum(group.get(one, one) == group.get(other) for one, other in pairs)
         near = f"{min(cosines):.3f}, {np.median(cosines):.3f}"
         print(f"| {kind} | {near} | {found} of {len(pairs)} |")
-    planted_names = {one for pairs in copied.values() for one, _ in pairs}
-    others = [pair for pair in bits if not planted_names & set(pair)]
-    print(f"\nOriginals that are called copies: {len(others)}.\n")
-    print("\n".join(f"- {one} = {other}: {bits[one, other]:.0f} bits" for one, other in others))
+    together: dict[int, list[str]] = {}
+    for name, number in sorted(group.items()):
+        if not name.endswith("-copy"):
+            together.setdefault(number, []).append(name)
+    several = [" = ".join(names) for names in together.values() if len(names) > 1]
+    print(f"\nOriginals that are called copies, {len(several)} groups: {', '.join(several)}.")
     print("\n" + "; ".join(done.notes))
     if chosen.rows:
         print(f"\n{cost(embedded, chosen.rows)}")

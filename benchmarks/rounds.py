@@ -98,10 +98,11 @@ def main() -> None:
         "| of the strangers accepted | of an oracle's |\n" + "|---" * 7 + "|"
     )
     for run in runs:
+        right = f"{run['right']:.1%}" if run["accepted"] else ""
         print(
             f"| {run['strangers']} | {run['before'][0]:.3f}, {run['taught'][0]:.3f} "
             f"| {run['before'][1]:.1%}, {run['taught'][1]:.1%} "
-            f"| {run['accepted']} of {run['undecided']} | {run['right']:.1%} "
+            f"| {run['accepted']} of {run['undecided']} | {right} "
             f"| {run['strange']:.1%} | {run['share']:.0%} |"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -139,15 +140,13 @@ class Embeddings:
 def mapped(output: Output, directory: Path) -> tuple[np.ndarray, np.ndarray]:
     """The features of a whole output in one file in `directory`, float16 (m, width), of the m
     photographs that have some, and their rows in the output, int64 (m,)."""
-    file, rows, seen = directory / "features", [np.zeros(0, np.int64)], 0
-    width = 0
+    file, rows, seen, width = directory / "features", [np.zeros(0, np.int64)], 0, 0
     with file.open("wb") as stream:
         for table in iter_shards(output, ["features"]):
             values, there = values_of(table)
-            values = values.reshape(len(values), -1)
             stream.write(values.tobytes())
             rows.append(np.flatnonzero(there) + seen)
-            seen, width = seen + len(there), values.shape[1]
+            seen, width = seen + len(there), math.prod(values.shape[1:])
     found = np.concatenate(rows)
     if not len(found):
         return np.zeros((0, width), np.float16), found
