@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import datetime
 import random
-import resource
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,14 +81,19 @@ def main() -> None:
     output = read_output(features, "features")
     uris, embedded = shards.read_table(output, ["uri"])["uri"].to_pylist(), embed(output)
     rows = {Path(uri).stem: row for row, uri in enumerate(uris)}
+    bits = {
+        frozenset((Path(f.uri).stem, Path(str(f.other_uri)).stem)): f.score for f in done.findings
+    }
     group = {Path(u).stem: f.group for f in done.findings for u in (f.uri, str(f.other_uri))}
     print(f"{machine()}, {datetime.date.today()}; {len(uris):,} photographs.\n")
-    print("| kind | cosine with the original: least, median | found |\n|---|---|---|")
+    print("| kind | cosine with the original: least, median | found | most bits that differ |")
+    print("|---|---|---|---|")
     for kind, pairs in copied.items():
         cosines = [float(embedded[rows[one]] @ embedded[rows[other]]) for one, other in pairs]
         found = sum(group.get(one, one) == group.get(other) for one, other in pairs)
         near = f"{min(cosines):.3f}, {np.median(cosines):.3f}"
-        print(f"| {kind} | {near} | {found} of {len(pairs)} |")
+        differ = max(bits.get(frozenset(pair)) or 0 for pair in pairs)
+        print(f"| {kind} | {near} | {found} of {len(pairs)} | {differ:.0f} |")
     together: dict[int, list[str]] = {}
     for name, number in sorted(group.items()):
         if not name.endswith("-copy"):
@@ -127,10 +132,10 @@ def cost(embedded: np.ndarray, count: int) -> str:
         share = chance.random((len(some), 1), np.float32)
         noise = 0.02 * chance.standard_normal(some.shape, np.float32)
         some[:] = share * one + (1 - share) * other + noise
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    tracemalloc.start()
+    started = time.monotonic()
     near_groups(made, NEAR_COSINE)
-    seconds = time.monotonic() - started
-    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
+    seconds, more = time.monotonic() - started, tracemalloc.get_traced_memory()[1] / 1e6
     return (
         f"{count:,} embeddings of {made.shape[1]} compared in {seconds:.1f} s with {more:,.0f} MB "
         f"more; the square of ten times as many takes a hundred times as long."
