@@ -19,8 +19,8 @@ HASH_BITS = HASH_SIDE**2
 NEAR_BITS = 32
 # In a pile embeddings tell which hashes to compare, so these may differ in more bits. Measured on
 # the same photographs and VGG16 by ``benchmarks/copies.py``: copies at quality 30 to 90, halved, or
-# half again as large have a cosine of 0.964 or more; 97 and 95 in 100 of those that lost 3 and 5% of
-# width and height are above 0.95, and differ in up to 58 bits.
+# half again as large have a cosine of 0.964 or more; of those that lost 3 and 5% of width and
+# height 97 and 95 in 100 are found, which differ in up to 58 bits.
 NEAR_COSINE = 0.95
 SAME_SCENE_BITS = 64
 PAIRS_AT_ONCE = 1 << 18  # as many as fit the processor's cache
