@@ -11,24 +11,17 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import shutil
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from measure import machine, watch
+from stored import store
 
 from flowerray.heads import classifier
-from flowerray.outputs import shards
-from flowerray.outputs.manifest import Manifest, write_listing
-from flowerray.outputs.record import Output
-from flowerray.outputs.schemas import features_schema
 from flowerray.sources.listing import FOUND
-from flowerray.stores.folder import Folder
-from flowerray.version import __version__
 
 
 def main() -> None:
@@ -66,10 +59,10 @@ def main() -> None:
 
 def made_up(directory: Path, of: str, count: int) -> Path:
     """An output of `count` embeddings of unit length, near those that the classifier's centres
-    stand for, as an extraction would have left it."""
+    stand for."""
     trained = classifier.load(of)
     assert trained.dense is not None, f"{of} is no classifier on embeddings"
-    centres, folder = trained.dense.centres, Folder.at(str(directory))
+    centres, chance = trained.dense.centres, np.random.default_rng(0)
     names = (f"/pile/{number:09d}.jpg" for number in range(count))
 
     def found():
@@ -80,33 +73,12 @@ def made_up(directory: Path, of: str, count: int) -> Path:
                 {"uri": uris, "label": nothing, "split": nothing, "size": nothing}, FOUND
             )
 
-    manifest = Manifest((write_listing(found(), folder, "manifest", None),))
-    run = {
-        "kind": "features",
-        "flowerray_version": __version__,
-        "config": {"base_spec": asdict(trained.base_spec)},
-        "manifest": manifest.as_dict(),
-    }
-    folder.write("run.json", json.dumps(run).encode())
-    output, chance = Output(folder, manifest, run), np.random.default_rng(0)
-    width = centres.shape[1]
-    about = {"feature_shape": json.dumps([width])}
-    schema = features_schema(width).with_metadata(about)
-    for shard in manifest.shards():
-        near = centres[chance.integers(0, len(centres), shard.rows)]
+    def embeddings(first: int, number: int) -> np.ndarray:
+        near = centres[chance.integers(0, len(centres), number)]
         rows = near + chance.normal(0, 0.03, near.shape).astype(np.float32)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        numbers = range(shard.first_row, shard.first_row + shard.rows)
-        nothing = pa.nulls(shard.rows, pa.string())
-        values = pa.array(rows.astype(np.float16).ravel())
-        columns = [
-            pa.array(numbers, pa.int64()),
-            pa.array([f"/pile/{number:09d}.jpg" for number in numbers]),
-            *(nothing, nothing, pa.FixedSizeListArray.from_arrays(values, width)),
-            *(nothing, nothing),
-        ]
-        shards.write_shard(output, shard, pa.table(columns, schema=schema))
-    return directory
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+    return store(directory, trained.base_spec, found(), embeddings)
 
 
 if __name__ == "__main__":

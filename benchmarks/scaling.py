@@ -494,8 +494,8 @@ def paper(measured: Measured) -> list[str]:
     listed = measured("listing", ROWS_LISTED[-1])["bytes"] / ROWS_LISTED[-1]
     written = {
         "labels": measured("shards", SHARDS_COUNTED[-1])["bytes"] / SHARDS_COUNTED[-1] / SHARD,
-        "or features, 7x7x512": benchmarked(r"7x7x512, float16 \| ([\d,]+)"),
-        "or features, `--pool avg`": benchmarked(r"pool avg`, 512, float16 \| ([\d,]+)"),
+        "or embeddings": benchmarked(r"embedding, 512, float16 \| ([\d,]+)"),
+        "or features, `--pool none`, 7x7x512,": benchmarked(r"7x7x512, float16 \| ([\d,]+)"),
     }
     rows: dict[str, Callable[[int], str]] = {
         **{

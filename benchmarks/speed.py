@@ -295,7 +295,11 @@ def stores(bench: Bench, repeats: int) -> list[str]:
 def storage(bench: Bench, repeats: int) -> list[str]:
     """Bytes a photograph, and how fast features are read."""
     lines = ["### Storage", "", "| features | bytes each | read, a second |", "|---|---|---|"]
-    for name, options in (("7x7x512", ()), ("`--pool avg`, 512", ("--pool", "avg"))):
+    for name, options in (
+        ("embedding, 512", ()),
+        ("`--pool avg`, 512", ("--pool", "avg")),
+        ("`--pool none`, 7x7x512", ("--pool", "none")),
+    ):
         shards = bench.extract(*options).out / "shards"
         size = sum(file.stat().st_size for file in shards.iterdir())
         started = time.perf_counter()

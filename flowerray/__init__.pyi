@@ -45,18 +45,18 @@ def extract(
     weights: str | PathLike[str] = 'imagenet',
     engine: Literal['auto', 'keras', 'openvino'] = 'auto',
     shard_size: int | None = None,
-    label_column: str | None = None,
     uri_column: str | None = None,
+    label_column: str | None = None,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
     read_timeout: float = 60.0,
     decode_timeout: float = 60.0,
+    address: str | None = None,
     device: Literal['auto', 'cpu', 'gpu'] = 'auto',
     actors: int | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
-    address: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -100,9 +100,9 @@ def extract(
             openvino on CPUs [openvino where it is installed]
         shard_size (int | None, default None): photographs in one shard, the unit of work and of
             retry [32 to 512, by their number]
-        label_column (str | None, default None): the table's column of classes [label, or the
-            likeliest, which is said]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
             likeliest, which is said]
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
@@ -112,6 +112,8 @@ def extract(
             seconds
         decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
             many seconds
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
         device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
             asks a cluster that scales from zero for GPU nodes
         actors (int | None, default None): Ray actors, each with its own base [one a GPU, and
@@ -120,8 +122,6 @@ def extract(
             where memory is short], or on a GPU decodes with [all CPUs beside the GPU]
         batch_size (int | None, default None): photographs in one forward pass [16, on a GPU
             128]
-        address (str | None, default None): Ray cluster to run on (host:port or auto); without
-            it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
@@ -152,8 +152,8 @@ def train(
     overwrite: bool = False,
     tensorboard: str | PathLike[str] | None = None,
     mlflow: str | None = None,
-    label_column: str | None = None,
     uri_column: str | None = None,
+    label_column: str | None = None,
     address: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
@@ -190,9 +190,9 @@ def train(
             TensorBoard, into a directory of their own in this one
         mlflow (str | None, default None): log parameters, epochs, scores and the classifier to
             this experiment at MLFLOW_TRACKING_URI; needs flowerray[mlflow]
-        label_column (str | None, default None): the table's column of classes [label, or the
-            likeliest, which is said]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
             likeliest, which is said]
         address (str | None, default None): Ray cluster to run on (host:port or auto); without
             it, and outside a Ray job, a Ray of one node starts and stops with the command
@@ -237,11 +237,11 @@ def label(
     formats: str | None = None,
     read_timeout: float = 60.0,
     decode_timeout: float = 60.0,
+    address: str | None = None,
     device: Literal['auto', 'cpu', 'gpu'] = 'auto',
     actors: int | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
-    address: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -278,11 +278,12 @@ def label(
             retry [32 to 512, by their number]
         min_precision (float | None, default None): accept a class' labels down to the
             confidence at which so large a share of them is right, by the bound that the
-            classifier's evidence allows; the rest goes to review.parquet
-        min_confidence (float | None, default None): accept labels of this confidence, the rest
-            goes to review.parquet
+            classifier's evidence allows; the rest is for people to review
+        min_confidence (float | None, default None): accept labels of this confidence; the rest
+            is for people to review
         thresholds (str | PathLike[str] | None, default None): accept by this JSON file, a
-            confidence a class; what it lacks goes to review.parquet
+            confidence a class, and nothing of a class that it lacks; whichever way is asked
+            for, what is not accepted is in review.parquet
         corrections (str | PathLike[str] | None, default None): tables, with commas between, of
             what people said: uri, label, and perhaps who, when, round; their labels stand, and
             never come to review again
@@ -296,6 +297,8 @@ def label(
             seconds
         decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
             many seconds
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
         device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
             asks a cluster that scales from zero for GPU nodes
         actors (int | None, default None): Ray actors, each with its own base [one a GPU, and
@@ -304,8 +307,6 @@ def label(
             where memory is short], or on a GPU decodes with [all CPUs beside the GPU]
         batch_size (int | None, default None): photographs in one forward pass [16, on a GPU
             128]
-        address (str | None, default None): Ray cluster to run on (host:port or auto); without
-            it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
         anonymous (bool, default False): read photographs in object stores without credentials
@@ -327,8 +328,8 @@ def accept(
     min_confidence: float | None = None,
     thresholds: str | PathLike[str] | None = None,
     corrections: str | PathLike[str] | None = None,
-    label_column: str | None = None,
     uri_column: str | None = None,
+    label_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -339,17 +340,18 @@ def accept(
         labels (str | PathLike[str]): directory that `flowerray label` wrote
         min_precision (float | None, default None): accept a class' labels down to the
             confidence at which so large a share of them is right, by the bound that the
-            classifier's evidence allows; the rest goes to review.parquet
-        min_confidence (float | None, default None): accept labels of this confidence, the rest
-            goes to review.parquet
+            classifier's evidence allows; the rest is for people to review
+        min_confidence (float | None, default None): accept labels of this confidence; the rest
+            is for people to review
         thresholds (str | PathLike[str] | None, default None): accept by this JSON file, a
-            confidence a class; what it lacks goes to review.parquet
+            confidence a class, and nothing of a class that it lacks; whichever way is asked
+            for, what is not accepted is in review.parquet
         corrections (str | PathLike[str] | None, default None): tables, with commas between, of
             what people said: uri, label, and perhaps who, when, round; their labels stand, and
             never come to review again
-        label_column (str | None, default None): the table's column of classes [label, or the
-            likeliest, which is said]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
@@ -372,8 +374,8 @@ def suggest(
     out: str | PathLike[str] = 'look.csv',
     corrections: str | PathLike[str] | None = None,
     seed: int = 0,
-    label_column: str | None = None,
     uri_column: str | None = None,
+    label_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -388,9 +390,9 @@ def suggest(
         corrections (str | PathLike[str] | None, default None): tables, with commas between, of
             what is decided already, beside what the labels keep
         seed (int, default 0): seed of the choice
-        label_column (str | None, default None): the table's column of classes [label, or the
-            likeliest, which is said]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
@@ -415,8 +417,8 @@ def audit(
     min_precision: float | None = None,
     bound_confidence: float = 0.95,
     seed: int = 0,
-    label_column: str | None = None,
     uri_column: str | None = None,
+    label_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -434,9 +436,9 @@ def audit(
             labels were accepted for, or 0.97]
         bound_confidence (float, default 0.95): how sure the bound is to be
         seed (int, default 0): seed of the sample
-        label_column (str | None, default None): the table's column of classes [label, or the
-            likeliest, which is said]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
@@ -503,7 +505,6 @@ def run(
     pile: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    min_precision: float | None = None,
     truth: str | PathLike[str] | None = None,
     base: str = 'vgg16',
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
@@ -512,6 +513,8 @@ def run(
     actors: int | None = None,
     weights: str | PathLike[str] = 'imagenet',
     seed: int = 0,
+    min_precision: float | None = None,
+    min_confidence: float | None = None,
     address: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
@@ -522,10 +525,8 @@ def run(
     Args:
         images (str | PathLike[str]): labelled photographs, as for `flowerray extract`
         pile (str | PathLike[str]): photographs to label, as for `flowerray label`
-        out (str | PathLike[str]): directory for features/, classifier/, labels/, labels.png and
-            labels.html
-        min_precision (float | None, default None): accept labels as `flowerray label --min-
-            precision` does
+        out (str | PathLike[str]): directory for features/, classifier/, pile_features/ (but for
+            the recipe article), labels/, labels.png and labels.html
         truth (str | PathLike[str] | None, default None): CSV with columns file and label, to
             score the pile's labels
         base (str, default 'vgg16'): pretrained base
@@ -538,6 +539,11 @@ def run(
         actors (int | None, default None): Ray actors
         weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
         seed (int, default 0): seed of split and training
+        min_precision (float | None, default None): accept a class' labels down to the
+            confidence at which so large a share of them is right, by the bound that the
+            classifier's evidence allows; the rest is for people to review
+        min_confidence (float | None, default None): accept labels of this confidence; the rest
+            is for people to review
         address (str | None, default None): Ray cluster to run on (host:port or auto); without
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
@@ -558,8 +564,8 @@ def evaluate(
     labels: str | PathLike[str],
     *,
     truth: str | PathLike[str],
-    label_column: str | None = None,
     uri_column: str | None = None,
+    label_column: str | None = None,
     endpoint_url: str | None = None,
     anonymous: bool = False,
     allow_redirects: str | None = None,
@@ -570,9 +576,9 @@ def evaluate(
         labels (str | PathLike[str]): directory that `flowerray label` wrote
         truth (str | PathLike[str]): table with columns file (or uri, path) and label, or
             `folders`: each photograph's folder is its label
-        label_column (str | None, default None): the table's column of classes [label, or the
-            likeliest, which is said]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
@@ -624,8 +630,8 @@ def check(
     max_aspect: float = 3.0,
     min_photographs: int = 20,
     max_imbalance: float = 10.0,
-    label_column: str | None = None,
     uri_column: str | None = None,
+    label_column: str | None = None,
     max_megapixels: float = 100.0,
     max_megabytes: float = 256.0,
     formats: str | None = None,
@@ -639,7 +645,8 @@ def check(
 
     Args:
         source (str | PathLike[str]): labelled photographs, as for `flowerray extract`, or its
-            --out, which shows wrong labels as well
+            --out, which shows wrong labels as well; of a pile's features the copies, by
+            embeddings
         only (str | None, default None): do these checks alone, comma-separated: unreadable,
             exact_duplicate, near_duplicate, leakage, two_labels, mislabelled, imbalance,
             few_photographs, similar_names, small, extreme_aspect
@@ -654,9 +661,9 @@ def check(
         min_photographs (int, default 20): fewer photographs of a class are few
         max_imbalance (float, default 10.0): largest class over the smallest, above which it is
             an imbalance
-        label_column (str | None, default None): the table's column of classes [label, or the
-            likeliest, which is said]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
             likeliest, which is said]
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them

@@ -209,6 +209,7 @@ JOBS: dict[str, Command] = {
             "flowerray check flower_photos",
             "flowerray check features --out findings.csv",
             "flowerray check flower_photos --only leakage,two_labels,unreadable --strict",
+            "flowerray check kept --keep-one pile.csv",
         ),
     ),
     "report": Command(

@@ -219,7 +219,7 @@ def test_the_command(labelled, tmp_path, capsys):
     assert "two_labels: 1 have a copy with another label" in text
     rows = list(csv.DictReader(out.open(newline="")))
     assert list(rows[0]) == [
-        *("check", "uri", "other_uri", "label", "suggested_label", "score", "detail")
+        *("check", "uri", "other_uri", "label", "suggested_label", "score", "detail", "group")
     ]
     assert {"two_labels", "exact_duplicate"} <= {row["check"] for row in rows}
     assert rows[0]["uri"].endswith("new\nline.jpg")
@@ -325,3 +325,110 @@ def test_one_of_each_group_of_copies_is_kept(sample, tmp_path, local_ray):
         images=str(tmp_path / "one.csv"), out=str(tmp_path / "g"), base="thumbnail"
     )
     assert extract(again).photographs == 6
+
+
+@pytest.fixture(scope="module")
+def pile_with_copies(flower_photos, tmp_path_factory):
+    """Forty real photographs, and of the first six copies: the same bytes, encoded again, halved,
+    cropped by 3%."""
+    pile = tmp_path_factory.mktemp("copies") / "pile"
+    pile.mkdir()
+    for number, original in enumerate(sorted(flower_photos.rglob("*.jpg"))[::41][:40]):
+        shutil.copyfile(original, pile / f"{number:02d}.jpg")
+    for number in range(6):
+        name = f"{number:02d}"
+        shutil.copyfile(pile / f"{name}.jpg", pile / f"{name}-same.jpg")
+        image = Image.open(pile / f"{name}.jpg").convert("RGB")
+        image.save(pile / f"{name}-again.jpg", quality=50)
+        image.resize((image.width // 2, image.height // 2)).save(pile / f"{name}-half.jpg")
+        x, y = round(image.width * 0.015), round(image.height * 0.015)
+        image.crop((x, y, image.width - x, image.height - y)).save(pile / f"{name}-cropped.jpg")
+    (pile / "broken.jpg").write_bytes(b"")
+    return pile
+
+
+@pytest.mark.slow
+def test_the_copies_in_a_piles_features_are_groups(pile_with_copies, local_ray, tmp_path, capsys):
+    pile, features, kept = pile_with_copies, str(tmp_path / "f"), str(tmp_path / "one.csv")
+    extract(ExtractSettings(images=str(pile), out=features))
+    out = tmp_path / "findings.csv"
+    assert main(["check", features, "--out", str(out), "--keep-one", kept]) == 0
+    told = capsys.readouterr().out
+    assert "exact_duplicate: 6" in told and "near_duplicate: 18" in told
+    assert "30 of 65 photographs have another of nearly the same embedding and were read" in told
+    assert "6 groups of copies; 40 of 64 photographs" in told
+    rows = list(csv.DictReader(out.open()))
+    groups = {}
+    for row in rows:
+        if row["check"] != "unreadable":
+            groups.setdefault(row["group"], set()).update((row["uri"], row["other_uri"]))
+    names = [{Path(uri).name[:2] for uri in group} for group in groups.values()]
+    assert sorted(map(sorted, names)) == [[f"{number:02d}"] for number in range(6)]
+    assert all(len(group) == 5 for group in groups.values())
+    # What is left is a pile again.
+    extract(ExtractSettings(images=kept, out=str(tmp_path / "g"), base="thumbnail"))
+    with open(kept, newline="") as stream:
+        listed = [Path(row["uri"]).name[:2] for row in csv.DictReader(stream)]
+    assert sorted(listed) == [f"{number:02d}" for number in range(40)]
+
+
+@pytest.mark.slow
+def test_a_pile_whose_files_are_gone_loses_nothing(pile_with_copies, local_ray, tmp_path):
+    pile = shutil.copytree(pile_with_copies, tmp_path / "pile")
+    for name in pile.glob("[1-9]*.jpg"):
+        name.unlink()
+    features = str(tmp_path / "f")
+    extract(ExtractSettings(images=str(pile), out=features))
+    shutil.rmtree(pile)
+    kept = tmp_path / "one.csv"
+    done = check(CheckSettings(source=features, keep_one=str(kept)))
+    assert done.counts == {"unreadable": 1, "exact_duplicate": 0, "near_duplicate": 0}
+    assert any("30 of them can't be any more (missing)" in note for note in done.notes)
+    assert len(list(csv.DictReader(kept.open()))) == 34
+
+
+def test_near_groups_are_those_of_a_plain_comparison(monkeypatch):
+    from flowerray.heads.copies import connected
+    from flowerray.trust import neighbours
+
+    monkeypatch.setattr(neighbours, "TILE", 64)
+    chance = np.random.default_rng(0)
+    rows = chance.normal(size=(300, 80))
+    rows[100:200] = rows[:100] + chance.normal(size=(100, 80)) * chance.random((100, 1)) / 2
+    rows[250:] = rows[249] + 0.01 * chance.normal(size=(50, 80))  # one picture fifty times
+    embeddings = (rows * chance.uniform(0.5, 2, (300, 1))).astype(np.float16)
+    unit = embeddings / np.linalg.norm(embeddings.astype(np.float32), axis=1, keepdims=True)
+    expected = connected(*np.nonzero(np.triu(unit @ unit.T >= 0.95, 1)), 300)
+    assert 60 < len(set(expected)) < 240
+    for few in (0, 1 << 14):  # however the pairs of a tile are compared
+        monkeypatch.setattr(neighbours, "FEW", few)
+        found = neighbours.near_groups(embeddings, 0.95)
+        assert len(set(zip(found, expected, strict=True))) == len(set(found)) == len(set(expected))
+    assert len(neighbours.near_groups(embeddings[:0], 0.95)) == 0
+
+
+def test_a_picture_that_is_there_many_times_costs_no_pairs_of_embeddings():
+    script = f"""
+import numpy as np
+from flowerray.trust.neighbours import near_groups
+chance, n = np.random.default_rng(0), 20_000
+rows = np.repeat(chance.normal(size=(1, 64)), n, axis=0) + 0.01 * chance.normal(size=(n, 64))
+before = {PEAK_MEMORY}
+assert len(set(near_groups(rows.astype(np.float16), 0.95))) == 1
+print({PEAK_MEMORY} - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 600_000  # KiB; all pairs would be six times as much
+
+
+def test_hashes_confirm_only_what_embeddings_join():
+    from flowerray.trust.duplicates import SAME_SCENE_BITS, confirmed
+
+    hashes = np.zeros((6, 4), np.uint64)
+    hashes[1, 0] = (1 << SAME_SCENE_BITS) - 1  # as many bits as may differ
+    hashes[2, 0], hashes[2, 1] = (1 << 64) - 1, 1  # one more, but near the former
+    hashes[4, 2:] = (1 << 64) - 1
+    groups = confirmed(np.array([0, 0, 0, 1, 1, 2]), hashes)
+    assert groups[0] == groups[1] == groups[2]
+    assert len({groups[0], groups[3], groups[4], groups[5]}) == 4

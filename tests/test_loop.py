@@ -305,6 +305,51 @@ def test_what_is_suggested_is_doubted_different_and_undecided(first, truth, tmp_
     assert len(set(cold.uris)) == 5
 
 
+def test_after_run_the_loop_goes_on(few, local_ray, tmp_path, capsys):
+    from flowerray.cli import main
+
+    out = tmp_path / "r"
+    command = ["run", str(few.labelled), str(few.pile), "--out", str(out), "--base", "thumbnail"]
+    assert main([*command, "--min-confidence", "0.5"]) == 0
+    *_, results, audit, teach = capsys.readouterr().out.splitlines()
+    assert "pile_features" in results and audit == f"next: flowerray audit {out}/labels"
+    words = teach.partition("flowerray ")[2].split()
+    assert words == ["suggest", f"{out}/labels", "--number", "80"]
+    assert main([*words[:-1], "4", "--out", str(tmp_path / "look.csv")]) == 0
+    again = flowerray.label(
+        out / "pile_features", classifier=out / "classifier", out=tmp_path / "again"
+    )
+    labels = flowerray.run(few.labelled, few.pile, out=out, base="thumbnail").label
+    assert (again.labels, again.rejected) == (labels.labels, labels.rejected)
+    assert labels.accepted is not None  # as it was decided
+    assert labels.computed == 0  # all was there
+
+
+def test_run_keeps_no_whole_maps_of_the_pile(few, local_ray, tmp_path, capsys):
+    from flowerray.cli import main
+
+    command = ["run", str(few.labelled), str(few.pile), "--out", str(tmp_path / "r")]
+    assert main([*command, "--base", "thumbnail", "--recipe", "article"]) == 0
+    told = capsys.readouterr().out
+    assert "suggest" not in told and "pile_features" not in told
+    assert not (tmp_path / "r" / "pile_features").exists()
+
+
+def test_labelling_by_way_of_kept_features_tells_of_both(first, sample, tmp_path):
+    place, _ = first
+    done = flowerray.label(
+        *(sample.pile,),
+        classifier=place / "c1",
+        out=tmp_path / "l",
+        keep_features=tmp_path / "k",
+        actors=2,
+        shard_size=8,
+    )
+    assert (done.computed, done.actors) == (34, 2)  # labelling from features has no two
+    timing = json.loads((tmp_path / "l" / "run.json").read_text())["timing"]
+    assert timing["actors"] == 2 and timing["seconds"] == done.seconds
+
+
 def test_labels_of_photographs_have_nothing_to_suggest_from(first, sample, tmp_path):
     place, _ = first
     flowerray.label(sample.pile, classifier=place / "c1", out=tmp_path / "l")

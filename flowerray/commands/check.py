@@ -9,10 +9,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +25,7 @@ from flowerray.heads.copies import first_of_each
 from flowerray.outputs import kinds, shards
 from flowerray.outputs.manifest import rows_of
 from flowerray.outputs.record import Output, read_output
+from flowerray.outputs.stored import mapped
 from flowerray.progress import Progress
 from flowerray.settings import CheckSettings, ExtractSettings
 from flowerray.sources import photographs
@@ -29,7 +33,7 @@ from flowerray.sources.labelled import photographs_to_extract
 from flowerray.sources.listing import FOUND
 from flowerray.sources.photographs import Limits, Rejected
 from flowerray.stores.folder import Folder, whole_file
-from flowerray.trust.duplicates import HASH_SIDE, Copies
+from flowerray.trust.duplicates import HASH_SIDE, NEAR_COSINE
 from flowerray.trust.findings import (
     Finding,
     LabelledSet,
@@ -37,12 +41,15 @@ from flowerray.trust.findings import (
     copied,
     copies_in,
     odd_sizes,
+    pile_copies,
     similar_names,
     uneven_classes,
     unreadable,
 )
+from flowerray.trust.neighbours import near_groups
 from flowerray.trust.suspects import embed, mislabelled
 
+CHECKS_OF_PILE = ("unreadable", "exact_duplicate", "near_duplicate")
 HASH_PIXELS = 256  # a JPEG is decoded at a reduced scale of at least this many pixels each way
 
 
@@ -71,7 +78,9 @@ def check(settings: CheckSettings) -> CheckSummary:
         FlowerrayError: no photographs, unfinished features, an --out that can't be written.
     """
     labelled = _open(settings)
-    files = _read_files(labelled, settings.limits)
+    if labelled.is_embedded_pile:
+        return _check_pile(settings, labelled)
+    files = _read_files(labelled, range(len(labelled.uris)), settings.limits)
     checks, notes = list(settings.checks), list[str]()
     if labelled.output is None:
         labelled = replace(labelled, rejected=_rejections(files))
@@ -90,21 +99,65 @@ def check(settings: CheckSettings) -> CheckSummary:
                 f"({', '.join(lost)}): only their labels are checked"
             )
     copies = copies_in(labelled, files)
+    groups = copies.groups(len(labelled.uris))
     findings = [
         *unreadable(labelled),
         *odd_sizes(labelled, files, settings),
         *uneven_classes(labelled, settings),
         *similar_names(labelled),
-        *copied(labelled, copies),
+        *copied(labelled, copies, groups),
     ]
     if labelled.output is not None and "mislabelled" in checks:
         embedded = embed(labelled.output)
-        findings += mislabelled(labelled, embedded, copies, notes)
+        findings += mislabelled(labelled, embedded, groups, notes)
+    return _summary(settings, labelled, checks, findings, groups, notes)
+
+
+def _check_pile(settings: CheckSettings, labelled: LabelledSet) -> CheckSummary:
+    """Find the copies in a pile by its stored embeddings; of the photographs only those are read
+    that have a near one."""
+    assert labelled.output is not None
+    checks, notes = [name for name in settings.checks if name in CHECKS_OF_PILE], list[str]()
+    if len(checks) < len(settings.checks):
+        notes.append(
+            "of a pile's features copies are checked alone; all else shows in the photographs, or "
+            "in labelled ones"
+        )
+    findings, groups = list(unreadable(labelled)), np.arange(len(labelled.uris))
+    if settings.keep_one is not None or {"exact_duplicate", "near_duplicate"} & set(checks):
+        with tempfile.TemporaryDirectory(prefix="flowerray-") as directory:
+            embeddings, rows = mapped(labelled.output, Path(directory))
+            near = near_groups(embeddings, NEAR_COSINE)
+            del embeddings  # or its file would stay
+        several = np.bincount(near)[near] > 1
+        rows, near = rows[several], near[several]
+        files = _read_files(labelled, rows, settings.limits)
+        lost = Counter(file.reason for file in files if isinstance(file, Rejected))
+        notes.append(
+            f"{len(rows):,} of {len(labelled.uris):,} photographs have another of nearly the same "
+            "embedding and were read"
+            + (f"; {lost.total():,} of them can't be any more ({', '.join(lost)})" if lost else "")
+        )
+        copies, groups = pile_copies(labelled, rows, files, near)
+        findings += copies
+    return _summary(settings, labelled, checks, findings, groups, notes)
+
+
+def _summary(
+    settings: CheckSettings,
+    labelled: LabelledSet,
+    checks: list[str],
+    findings: list[Finding],
+    groups: np.ndarray,
+    notes: list[str],
+) -> CheckSummary:
+    """Write what was asked for: the findings of the `checks`, and one photograph of each of the
+    `groups` (n,)."""
     findings = [f for name in checks for f in findings if f.check == name]
     if settings.out is not None:
         _write_csv(findings, settings.out)
     if settings.keep_one is not None:
-        notes.append(_keep_one(labelled, copies, settings.keep_one))
+        notes.append(_keep_one(labelled, groups, settings.keep_one))
     rejected = Counter(bad.reason for bad in labelled.rejected if bad)
     shards.check_some_used(len(labelled.uris), dict(rejected.most_common()))
     counts = Counter(finding.check for finding in findings)
@@ -153,14 +206,18 @@ def _labelled(
     return LabelledSet(uris, labels, splits, sizes, rejected, input_size, output)
 
 
-def _read_files(labelled: LabelledSet, limits: Limits) -> list[PhotographFile | Rejected]:
-    """Each photograph's file, or why it gives nothing; the rejected ones are not tried again."""
-    progress, files = Progress("check", len(labelled.uris)), []
+def _read_files(
+    labelled: LabelledSet, rows: Sequence[int] | np.ndarray, limits: Limits
+) -> list[PhotographFile | Rejected]:
+    """The file of each photograph at `rows`, or why it gives nothing; the rejected ones are not
+    tried again."""
+    progress, files = Progress("check", len(rows)), []
     progress.ready(0)
     pool = ThreadPoolExecutor()  # reading, hashing and decoding leave Python's lock to others
     try:
         listed = (labelled.uris, labelled.sizes, labelled.rejected)
-        for file in pool.map(partial(_read_file, limits), *listed):
+        chosen = ([column[row] for row in rows] for column in listed)
+        for file in pool.map(partial(_read_file, limits), *chosen):
             files.append(file)
             progress.add(1, isinstance(file, Rejected))
     finally:
@@ -192,9 +249,9 @@ def _rejections(files: list[PhotographFile | Rejected]) -> list[Rejected | None]
     return [file if isinstance(file, Rejected) else None for file in files]
 
 
-def _keep_one(labelled: LabelledSet, copies: Copies, path: str) -> str:
-    """Write the usable photographs as a table, of each group of copies the first; what to say."""
-    groups = copies.groups(len(labelled.uris))
+def _keep_one(labelled: LabelledSet, groups: np.ndarray, path: str) -> str:
+    """Write the usable photographs as a table, of each of the `groups` (n,) of copies the first;
+    what to say."""
     usable = np.array([why is None for why in labelled.rejected], bool)
     kept = np.flatnonzero(usable)[first_of_each(groups[usable])]
     several = int((np.bincount(groups[usable]) > 1).sum())

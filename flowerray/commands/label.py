@@ -22,7 +22,7 @@ from flowerray.commands.accept import (
     undecided,
 )
 from flowerray.commands.compared import compared
-from flowerray.commands.extract import Like, extract_listed
+from flowerray.commands.extract import ExtractSummary, Like, extract_listed
 from flowerray.errors import UsageError
 from flowerray.heads import classifier
 from flowerray.heads.classifier import Classifier
@@ -39,6 +39,7 @@ from flowerray.outputs.record import (
 from flowerray.outputs.setup import open_output
 from flowerray.outputs.stored import StoredFeatures, stored_features
 from flowerray.pipeline import connection, conversion, from_features, inference
+from flowerray.pipeline.inference import Timing
 from flowerray.pipeline.labels import LabelWork
 from flowerray.pipeline.precision import asked_of, settled
 from flowerray.pipeline.prepare import prepared_head, prepared_to_label
@@ -89,20 +90,20 @@ def label(settings: LabelSettings) -> LabelSummary:
             than the classifier's, an output that holds something else, a cluster that can't be
             reached.
     """
-    command = command_line("label", settings)
+    command, extracted = command_line("label", settings), None
     if settings.keep_features is not None:
-        settings = _with_kept_features(settings)
+        settings, extracted = _with_kept_features(settings)
     stored = stored_features(settings.images)
     if stored is None:
         kinds.check_photographs(settings.images)
         for written in filter(None, (settings.out, settings.gallery)):
             check_apart(settings.images, written)
     with writing(settings, "labels") as folder:
-        return _label_into(folder, settings, stored, command)
+        return _label_into(folder, settings, stored, extracted, command)
 
 
-def _with_kept_features(settings: LabelSettings) -> LabelSettings:
-    """Extract the pile by the classifier's base, and label what was stored instead."""
+def _with_kept_features(settings: LabelSettings) -> tuple[LabelSettings, ExtractSummary]:
+    """Extract the pile by the classifier's base; how to label what was stored instead."""
     kinds.check_photographs(settings.images)
     trained, kept = classifier.load(settings.classifier), str(settings.keep_features)
     if settings.precision not in (None, trained.base_spec.precision):
@@ -120,12 +121,17 @@ def _with_kept_features(settings: LabelSettings) -> LabelSettings:
         **{name: getattr(settings, name) for name in shared},
     )
     found = photographs_to_label(settings.images, settings.columns)
-    extract_listed(extraction, found, Like(trained.base_spec, Folder.at(settings.classifier)))
-    return dataclasses.replace(settings, images=kept, keep_features=None)
+    like = Like(trained.base_spec, Folder.at(settings.classifier))
+    done = extract_listed(extraction, found, like)
+    return dataclasses.replace(settings, images=kept, keep_features=None), done
 
 
 def _label_into(
-    folder: Folder, settings: LabelSettings, stored: StoredFeatures | None, command: str
+    folder: Folder,
+    settings: LabelSettings,
+    stored: StoredFeatures | None,
+    extracted: ExtractSummary | None,
+    command: str,
 ) -> LabelSummary:
     trained = classifier.load(settings.classifier)
     if settings.format != "parquet":
@@ -159,6 +165,8 @@ def _label_into(
             if output.to_do():
                 output = undecided(output)  # or a kill before the new would leave it
             timing, _ = from_features.run(output, stored, work)
+            if extracted is not None and extracted.computed:
+                timing = _together(extracted, timing)
             if output.run.get("features") != str(stored.output.folder):
                 output = with_record(output, features=str(stored.output.folder))
         else:
@@ -212,6 +220,17 @@ def _label_into(
         spec.precision,
         output.run.get("agreement"),
         **dataclasses.asdict(timing),
+    )
+
+
+def _together(extracted: ExtractSummary, labelled: Timing) -> Timing:
+    """The timing of an extraction and of labelling from it: as one that did both."""
+    return Timing(
+        labelled.computed,
+        extracted.redone,
+        extracted.startup_seconds,
+        extracted.seconds + labelled.startup_seconds + labelled.seconds,
+        extracted.actors,
     )
 
 

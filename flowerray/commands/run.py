@@ -26,25 +26,30 @@ from flowerray.sources.listing import photographs_to_label
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What each job did, the scores of the labels where a truth was given, and the page that shows
-    them."""
+    """What each job did, where the pile's features lie, if they are kept, the scores of the labels
+    where a truth was given, and the page that shows them."""
 
     extract: ExtractSummary
     train: TrainSummary
     label: LabelSummary
+    pile_features: str | None
     evaluation: dict[str, Any] | None
     report: str
 
 
 def run(settings: RunSettings) -> RunSummary:
     """Extract ``settings.images``, train on it, label ``settings.pile``, all into ``settings.out``.
+    The pile's embeddings are kept there, to suggest from and to label again.
 
     Raises:
         FlowerrayError: as the jobs do.
     """
-    features, trained, labels = (
-        f"{settings.out.rstrip('/')}/{name}" for name in ("features", "classifier", "labels")
+    features, trained, pile_features, labels = (
+        f"{settings.out.rstrip('/')}/{name}"
+        for name in ("features", "classifier", "pile_features", "labels")
     )
+    whole_maps = settings.recipe == "article"  # they are large: of a pile they are not kept
+    kept = None if whole_maps else pile_features
     stores: dict[str, Any] = {
         name: getattr(settings, name) for name in ("endpoint_url", "anonymous", "allow_redirects")
     }
@@ -70,7 +75,7 @@ def run(settings: RunSettings) -> RunSummary:
                 base=settings.base,
                 preparation=settings.preparation,
                 precision=settings.precision,
-                pool="none" if settings.recipe == "article" else None,
+                pool="none" if whole_maps else None,
                 seed=settings.seed,
                 **shared,
             )
@@ -89,12 +94,14 @@ def run(settings: RunSettings) -> RunSummary:
                 images=settings.pile,
                 classifier=trained,
                 out=labels,
+                keep_features=kept,
                 gallery=f"{settings.out.rstrip('/')}/labels.png",
                 min_precision=settings.min_precision,
+                min_confidence=settings.min_confidence,
                 **shared,
             )
         )
         page = f"{settings.out.rstrip('/')}/labels.html"
         report(ReportSettings(source=labels, out=page, **stores))
     evaluation = evaluate(labels, settings.truth) if settings.truth else None
-    return RunSummary(extracted, fitted, labelled, evaluation, page)
+    return RunSummary(extracted, fitted, labelled, kept, evaluation, page)

@@ -167,10 +167,15 @@ def run(done: Any) -> str:
     if label.accepted is not None:
         lines.append(f"accepted   {label.accepted:,} labels")
     where = label.out.removesuffix("labels")
-    lines.append(f"results    {where}features, classifier, labels, labels.png, labels.html")
+    kept = "pile_features, " if done.pile_features else ""
+    lines.append(f"results    {where}features, classifier, {kept}labels, labels.png, labels.html")
     if label.accepted is not None:
-        return "\n".join([*lines, f"next: flowerray audit {label.out}"])
-    return "\n".join([*lines, f"next: flowerray accept {label.out} --min-precision 0.97"])
+        lines.append(f"next: flowerray audit {label.out}")
+    else:
+        lines.append(f"next: flowerray accept {label.out} --min-precision 0.97")
+    if done.pile_features:
+        lines.append(f"or teach it more: flowerray suggest {label.out} --number 80")
+    return "\n".join(lines)
 
 
 def evaluate(done: Any) -> str:

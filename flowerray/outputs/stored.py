@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from flowerray.errors import FlowerrayError
 from flowerray.outputs.kinds import kind_of
 from flowerray.outputs.manifest import rows_of
 from flowerray.outputs.record import Output, read_output
-from flowerray.outputs.shards import faults_told
+from flowerray.outputs.shards import faults_told, iter_shards
 from flowerray.sources.listing import FOUND
 
 COLUMNS = ["uri", "features", "error", "error_detail"]
@@ -133,6 +135,22 @@ class Embeddings:
             values, there = self.stored.values(table)
             found[np.array(here)[there]] = values.reshape(len(values), self.stored.width)
         return found
+
+
+def mapped(output: Output, directory: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The features of a whole output in one file in `directory`, float16 (m, width), of the m
+    photographs that have some, and their rows in the output, int64 (m,)."""
+    file, rows, seen, width = directory / "features", [np.zeros(0, np.int64)], 0, 0
+    with file.open("wb") as stream:
+        for table in iter_shards(output, ["features"]):
+            values, there = values_of(table)
+            stream.write(values.tobytes())
+            rows.append(np.flatnonzero(there) + seen)
+            seen, width = seen + len(there), math.prod(values.shape[1:])
+    found = np.concatenate(rows)
+    if not len(found):
+        return np.zeros((0, width), np.float16), found
+    return np.memmap(file, np.float16, "r", shape=(len(found), width)), found
 
 
 def stored_features(source: str) -> StoredFeatures | None:

@@ -31,6 +31,7 @@ from flowerray.settings.groups import (
     PhotographSettings,
     PlanSettings,
     StorageSettings,
+    ThresholdSettings,
     UriColumnSettings,
 )
 from flowerray.settings.jobs import (
@@ -93,6 +94,7 @@ __all__ = [
     "SimilarSettings",
     "StorageSettings",
     "SuggestSettings",
+    "ThresholdSettings",
     "TrainSettings",
     "UriColumnSettings",
     "VerifySettings",

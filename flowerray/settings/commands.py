@@ -11,6 +11,7 @@ from flowerray.settings.groups import (
     ColumnSettings,
     PhotographSettings,
     StorageSettings,
+    ThresholdSettings,
     UriColumnSettings,
 )
 from flowerray.settings.options import MOST_SEED, Settings, option
@@ -141,29 +142,14 @@ class SimilarSettings(PhotographSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictSettings(PhotographSettings):
+class PredictSettings(ThresholdSettings, PhotographSettings):
     """Settings of `flowerray predict`."""
 
     photographs: tuple[str, ...] = option(
         "photographs, local or in a store", positional=True, metavar="PHOTOGRAPH"
     )
     classifier: str = option("directory that `flowerray train` wrote", path=True)
-    min_precision: float | None = option(
-        "accept labels as `flowerray label --min-precision` does",
-        None,
-        minimum=0.5,
-        maximum=1.0,
-        metavar="P",
-    )
-    min_confidence: float | None = option(
-        "accept labels of this confidence", None, minimum=0.0, maximum=1.0, metavar="C"
-    )
     weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.min_precision is not None and self.min_confidence is not None:
-            raise UsageError("give one of --min-precision and --min-confidence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +178,7 @@ class CheckSettings(PhotographSettings, ColumnSettings):
 
     source: str = option(
         "labelled photographs, as for `flowerray extract`, or its --out, which shows wrong labels "
-        "as well",
+        "as well; of a pile's features the copies, by embeddings",
         positional=True,
         metavar="IMAGES|FEATURES",
         path=True,

@@ -100,27 +100,40 @@ class PhotographSettings(StorageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AcceptanceSettings(Settings):
-    """Which labels are accepted, and what people said of them."""
+class ThresholdSettings(Settings):
+    """Which labels are accepted, by what is asked of all classes."""
 
     heading: ClassVar[str] = "accepting"
     min_precision: float | None = option(
         "accept a class' labels down to the confidence at which so large a share of them is right, "
-        "by the bound that the classifier's evidence allows; the rest goes to review.parquet",
+        "by the bound that the classifier's evidence allows; the rest is for people to review",
         None,
         minimum=0.5,
         maximum=1.0,
         metavar="P",
     )
     min_confidence: float | None = option(
-        "accept labels of this confidence, the rest goes to review.parquet",
+        "accept labels of this confidence; the rest is for people to review",
         None,
         minimum=0.0,
         maximum=1.0,
         metavar="C",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_precision is not None and self.min_confidence is not None:
+            raise UsageError("give one of --min-precision and --min-confidence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptanceSettings(ThresholdSettings):
+    """Which labels are accepted, and what people said of them."""
+
+    heading: ClassVar[str] = "accepting"
     thresholds: str | None = option(
-        "accept by this JSON file, a confidence a class; what it lacks goes to review.parquet",
+        "accept by this JSON file, a confidence a class, and nothing of a class that it lacks; "
+        "whichever way is asked for, what is not accepted is in review.parquet",
         None,
         metavar="FILE",
         path=True,
@@ -135,8 +148,8 @@ class AcceptanceSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        asked = (self.min_precision, self.min_confidence, self.thresholds)
-        if sum(one is not None for one in asked) > 1:
+        asked = (self.min_precision, self.min_confidence)
+        if self.thresholds is not None and any(one is not None for one in asked):
             raise UsageError("give one of --min-precision, --min-confidence and --thresholds")
 
 

@@ -10,6 +10,7 @@ from flowerray.settings.groups import (
     ColumnSettings,
     InferenceSettings,
     StorageSettings,
+    ThresholdSettings,
     UriColumnSettings,
 )
 from flowerray.settings.options import MOST_SEED, option
@@ -184,7 +185,7 @@ class LabelSettings(InferenceSettings, AcceptanceSettings, UriColumnSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(ClusterSettings, StorageSettings):
+class RunSettings(ThresholdSettings, ClusterSettings, StorageSettings):
     """Settings of :func:`flowerray.commands.run.run`: all three jobs, each with its defaults."""
 
     images: str = option(
@@ -192,16 +193,10 @@ class RunSettings(ClusterSettings, StorageSettings):
     )
     pile: str = option("photographs to label, as for `flowerray label`", positional=True, path=True)
     out: str = option(
-        "directory for features/, classifier/, labels/, labels.png and labels.html",
+        "directory for features/, classifier/, pile_features/ (but for the recipe article), "
+        "labels/, labels.png and labels.html",
         metavar="DIR",
         path=True,
-    )
-    min_precision: float | None = option(
-        "accept labels as `flowerray label --min-precision` does",
-        None,
-        minimum=0.5,
-        maximum=1.0,
-        metavar="P",
     )
     truth: str | None = option(
         "CSV with columns file and label, to score the pile's labels",

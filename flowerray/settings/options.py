@@ -61,25 +61,26 @@ def options_of(settings: type[Settings]) -> list[dataclasses.Field[Any]]:
 
 def grouped_options(settings: type[Settings]) -> dict[str, list[dataclasses.Field[Any]]]:
     """The options of `settings` by heading: those that are given by their place, those that must be
-    given, the job's own, then what it shares with others."""
-    declared: dict[str, type] = {}
-    for ancestor in settings.__mro__:
-        for name in vars(ancestor).get("__annotations__", ()):
-            declared.setdefault(name, ancestor)
+    given, the job's own, then what it shares with others, of these the widest shared first."""
     groups: dict[str, list[dataclasses.Field[Any]]] = {
         name: [] for name in ("positional", "required", "options", *HEADINGS)
     }
     fields = {field.name: field for field in dataclasses.fields(settings)}
-    for name, ancestor in declared.items():
-        if name not in fields:
-            continue
-        field = fields[name]
-        heading = vars(ancestor).get("heading", "options")
-        if field.metadata["positional"]:
-            heading = "positional"
-        elif is_required(field):
-            heading = "required"
-        groups[heading].append(field)
+    for ancestor in settings.__mro__:
+        shared = []
+        for name in vars(ancestor).get("__annotations__", ()):
+            if (field := fields.pop(name, None)) is None:
+                continue
+            if field.metadata["positional"]:
+                groups["positional"].append(field)
+            elif is_required(field):
+                groups["required"].append(field)
+            elif "heading" in vars(ancestor):
+                shared.append(field)
+            else:
+                groups["options"].append(field)
+        if shared:
+            groups[vars(ancestor)["heading"]][:0] = shared
     return {heading: group for heading, group in groups.items() if group}
 
 

@@ -12,13 +12,21 @@ from flowerray.outputs.record import Output
 from flowerray.settings import CheckSettings
 from flowerray.sources import names
 from flowerray.sources.photographs import Rejected
-from flowerray.trust.duplicates import HASH_BITS, Copies, copied_pairs, numbered
+from flowerray.trust.duplicates import (
+    HASH_BITS,
+    Copies,
+    confirmed,
+    copied_pairs,
+    numbered,
+    same_about,
+)
 
 
 @dataclass(frozen=True)
 class Finding:
     """One fault, of a photograph or, where `uri` is empty, of the class `label`.
 
+    Copies have the number of their `group`, from 1: the same for copies of copies.
     `check` is one of ``flowerray.settings.CHECKS``. `score` is for copies of any kind the number of
     bits in which the perceptual hashes differ; for mislabelled the probability of all classes but
     `label`; for imbalance the largest class over the smallest, for few_photographs
@@ -33,6 +41,7 @@ class Finding:
     suggested_label: str | None = None
     score: float | None = None
     detail: str = ""
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,13 @@ class LabelledSet:
     rejected: list[Rejected | None]
     input_size: int
     output: Output | None = None
+
+    @property
+    def is_embedded_pile(self) -> bool:
+        """Whether these are stored embeddings of photographs without any label."""
+        if self.output is None or any(label is not None for label in self.labels):
+            return False
+        return bool(self.output.run["config"]["base_spec"].get("pool") == "embedding")
 
     def counts(self) -> dict[str, int]:
         """The usable photographs of each class."""
@@ -69,8 +85,7 @@ def copies_in(labelled: LabelledSet, files: list[PhotographFile | Rejected]) -> 
         [row for row, file in enumerate(files) if isinstance(file, PhotographFile)], np.int64
     )
     read = [file for file in files if isinstance(file, PhotographFile)]
-    hashes = np.frombuffer(b"".join(file.phash for file in read), np.uint64)
-    hashes = hashes.reshape(len(read), HASH_BITS // 64)
+    hashes = _hashes(read)
     contents, labels, splits = (
         np.array(numbered(values), np.int64)
         for values in (
@@ -83,8 +98,59 @@ def copies_in(labelled: LabelledSet, files: list[PhotographFile | Rejected]) -> 
     return Copies(rows[first], rows[second], bits, contents[first] == contents[second])
 
 
-def copied(labelled: LabelledSet, copies: Copies) -> Iterator[Finding]:
-    """One finding a photograph and check, naming the nearest copy."""
+def pile_copies(
+    labelled: LabelledSet,
+    rows: np.ndarray,
+    files: list[PhotographFile | Rejected],
+    near: np.ndarray,
+) -> tuple[list[Finding], np.ndarray]:
+    """Of the photographs at `rows` (m,), whose `files` were read and whose embeddings make them one
+    of the groups `near` (m,): a finding for each that is not the first of its group, naming that,
+    or an earlier one of the same bytes; and group numbers (n,) of all photographs.
+    """
+    there = np.array([isinstance(file, PhotographFile) for file in files], bool)
+    rows, near = rows[there], near[there]
+    read = [file for file in files if isinstance(file, PhotographFile)]
+    hashes = _hashes(read)
+    same = confirmed(near, hashes)
+    groups = np.arange(len(labelled.uris))
+    _, firsts, numbers = np.unique(same, return_index=True, return_inverse=True)
+    first = firsts[numbers]  # the place of each one's group's first
+    groups[rows] = rows[first]
+    copies = np.flatnonzero(first != np.arange(len(rows)))
+    shown = {place: number for number, place in enumerate(np.unique(first[copies]), start=1)}
+    earlier: dict[bytes, int] = {}
+    for place, file in enumerate(read):
+        earlier.setdefault(file.sha256, place)
+    findings = []
+    for place in copies[np.argsort(first[copies], kind="stable")]:
+        exact = earlier[read[place].sha256]
+        other = first[place] if exact == place else exact
+        bits = int(np.bitwise_count(hashes[place] ^ hashes[other]).sum())
+        findings.append(
+            Finding(
+                "near_duplicate" if exact == place else "exact_duplicate",
+                labelled.uris[rows[place]],
+                labelled.uris[rows[other]],
+                score=float(bits),
+                detail=same_about(exact != place, bits),
+                group=shown[first[place]],
+            )
+        )
+    return findings, groups
+
+
+def _hashes(files: list[PhotographFile]) -> np.ndarray:
+    """Their perceptual hashes, uint64 (n, words)."""
+    hashes = np.frombuffer(b"".join(file.phash for file in files), np.uint64)
+    return hashes.reshape(len(files), HASH_BITS // 64)
+
+
+def copied(labelled: LabelledSet, copies: Copies, groups: np.ndarray) -> Iterator[Finding]:
+    """One finding a photograph and check, naming the nearest copy, with the number of its one of
+    the `groups` (n,)."""
+    several = np.flatnonzero(np.bincount(groups) > 1)
+    numbers = dict(zip(several.tolist(), range(1, len(several) + 1), strict=True))
     labels, splits = np.array(labelled.labels, object), np.array(labelled.splits, object)
     both = copies.both_ways()
     known = (labels[copies.first] != None) & (labels[copies.second] != None)  # noqa: E711
@@ -107,6 +173,7 @@ def copied(labelled: LabelledSet, copies: Copies) -> Iterator[Finding]:
                 labels[row],
                 score=float(pairs.bits[pair]),
                 detail=detail,
+                group=numbers[int(groups[row])],
             )
 
 

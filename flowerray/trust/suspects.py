@@ -14,16 +14,17 @@ from flowerray.outputs import shards
 from flowerray.outputs.record import Output
 from flowerray.outputs.stored import values_of
 from flowerray.progress import say
-from flowerray.trust.duplicates import Copies, numbered
+from flowerray.trust.duplicates import numbered
 from flowerray.trust.findings import Finding, LabelledSet
 
 FOLDS, REPEATS = 5, 3
 
 
 def mislabelled(
-    labelled: LabelledSet, embedded: np.ndarray, copies: Copies, notes: list[str]
+    labelled: LabelledSet, embedded: np.ndarray, copies: np.ndarray, notes: list[str]
 ) -> Iterator[Finding]:
-    """Photographs that are probably of another class, the most suspicious first.
+    """Photographs that are probably of another class, the most suspicious first; `copies` (n,) are
+    the numbers of groups of them.
 
     Confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in
     Dataset Labels", JAIR 70, 2021): out-of-fold probabilities estimate how many photographs of each
@@ -38,7 +39,7 @@ def mislabelled(
     rows = [row for row, (name, bad) in enumerate(known) if name is not None and bad is None]
     named = [str(labelled.labels[row]) for row in rows]
     groups = joined(
-        copies.groups(len(labelled.uris))[rows],
+        copies[rows],
         by_features(embedded[rows], np.array(numbered(named), np.int64)),
     )
     usable = [
