@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowerray.errors import UsageError
+from flowerray.errors import UsageError, meant
 from flowerray.exports import FORMATS
 from flowerray.settings.groups import (
     AcceptanceSettings,
@@ -34,14 +34,14 @@ CHECKS = {
 class AcceptSettings(AcceptanceSettings, StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.accept`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, output="only")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditSettings(StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.audit`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, output="only")
     number: int | None = option(
         "draw so many accepted labels for people to judge [say how many are needed]",
         None,
@@ -74,12 +74,12 @@ class AuditSettings(StorageSettings, ColumnSettings):
 class ReviewSettings(PhotographSettings):
     """Settings of `flowerray review`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, output="only")
     features: str | None = option(
         "features of the labelled photographs, to train on and label again from the page",
         None,
         metavar="DIR",
-        path=True,
+        output="only",
     )
     recipe: str = option(
         "how the head is built and fitted then", "mlp", choices=("mlp", "logistic")
@@ -111,7 +111,7 @@ class SuggestSettings(StorageSettings, ColumnSettings):
         "labels of stored features, or stored features where there is no classifier yet",
         positional=True,
         metavar="LABELS|FEATURES",
-        path=True,
+        output="only",
     )
     number: int = option("photographs to look at", 80, minimum=1, metavar="N")
     out: str = option("the photographs, a table to fill in", "look.csv", metavar="CSV", path=True)
@@ -131,7 +131,7 @@ class SimilarSettings(PhotographSettings):
     features: str = option(
         "embeddings of a pile: the --out of extract, or --keep-features of label",
         positional=True,
-        path=True,
+        output="only",
     )
     photographs: tuple[str, ...] = option(
         "photographs to find others like, of the pile or not", positional=True, metavar="PHOTOGRAPH"
@@ -147,7 +147,7 @@ class PredictSettings(PhotographSettings):
     photographs: tuple[str, ...] = option(
         "photographs, local or in a store", positional=True, metavar="PHOTOGRAPH"
     )
-    classifier: str = option("directory that `flowerray train` wrote", path=True)
+    classifier: str = option("directory that `flowerray train` wrote", output="only")
     min_precision: float | None = option(
         "accept labels as `flowerray label --min-precision` does",
         None,
@@ -170,7 +170,7 @@ class PredictSettings(PhotographSettings):
 class EvaluateSettings(StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.evaluate`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, output="only")
     truth: str = option(
         "table with columns file (or uri, path) and label, or `folders`: each photograph's folder "
         "is its label",
@@ -183,7 +183,7 @@ class EvaluateSettings(StorageSettings, ColumnSettings):
 class VerifySettings(StorageSettings):
     """Settings of :func:`flowerray.commands.verify.verify`."""
 
-    out: str = option("the --out of extract or label", positional=True, path=True)
+    out: str = option("the --out of extract or label", positional=True, output="only")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,7 @@ class CheckSettings(PhotographSettings, ColumnSettings):
         "as well",
         positional=True,
         metavar="IMAGES|FEATURES",
-        path=True,
+        output="or photographs",
     )
     only: str | None = option(
         f"do these checks alone, comma-separated: {', '.join(CHECKS)}", None, metavar="CHECKS"
@@ -234,7 +234,8 @@ class CheckSettings(PhotographSettings, ColumnSettings):
         super().__post_init__()
         unknown = sorted(set(self.checks) - set(CHECKS))
         if unknown:
-            raise UsageError(f"--only names {unknown[0]!r}; choose of {', '.join(CHECKS)}")
+            mend = f"choose of {', '.join(CHECKS)}{meant(unknown[0], CHECKS)}"
+            raise UsageError(f"--only names {unknown[0]!r}; {mend}")
 
     @property
     def checks(self) -> list[str]:
@@ -250,7 +251,7 @@ class ReportSettings(StorageSettings):
         "classifier that `flowerray train` wrote, or labels that `flowerray label` wrote",
         positional=True,
         metavar="CLASSIFIER|LABELS",
-        path=True,
+        output="only",
     )
     out: str = option("the page, one HTML file", "report.html", metavar="HTML", path=True)
     thumbnails: int = option("photographs shown at most, in all", 500, minimum=0, metavar="N")
@@ -260,7 +261,7 @@ class ReportSettings(StorageSettings):
 class ExportSettings(StorageSettings):
     """Settings of :func:`flowerray.export`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, output="only")
     format: str = option(
         "csv, jsonl, labelstudio: one file; fiftyone, folders: a directory", choices=tuple(FORMATS)
     )
