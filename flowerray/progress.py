@@ -22,12 +22,16 @@ MOST_TOLD = 20  # of errors, findings, classes: the rest is in a file that is na
 CLEARED = "\r\x1b[K"
 
 _moving = False  # whether a line of progress stands at the cursor
+_open_bar: Any = None  # a notebook's
 _said = 0  # writes so far
 
 
 def say(message: str) -> None:
     """One line of what is going on, on stderr."""
-    _write(f"{CLEARED if _moving else ''}{message}\n")
+    if _open_bar is not None:  # it may be one of text, which would be torn apart
+        _open_bar.write(message, file=sys.stderr)
+    else:
+        _write(f"{CLEARED if _moving else ''}{message}\n")
 
 
 def some_of(lines: Sequence[str], rest: str | Callable[[], str]) -> list[str]:
@@ -122,10 +126,12 @@ class Progress:
 
     def finish(self) -> tuple[float, float]:
         """End the line; returns the seconds of start-up and those of work after it."""
+        global _open_bar
         now = time.monotonic()
         if self._bar is not None:
             self._show(now)
             self._bar.close()
+            _open_bar = None
         elif self.done > self._before and (self._shown or self.total is not None):
             say(self._line(now))
         elif self._shown and self._terminal:
@@ -134,12 +140,13 @@ class Progress:
         return ready - self._started, now - ready
 
     def _show(self, now: float) -> None:
+        global _open_bar
         moves = self._notebook or self._terminal
         self._next = now + (SECONDS_BETWEEN_MOVES if moves else SECONDS_BETWEEN_LINES)
         self._shown = True
         if self._notebook:
             if self._bar is None:
-                self._bar = _bar(self.what, self.total, self._before)
+                self._bar = _open_bar = _bar(self.what, self.total, self._before)
             if self.rejected:
                 self._bar.set_postfix_str(f"{self.rejected:,} rejected", refresh=False)
             self._bar.update(self.done - self._bar.n)

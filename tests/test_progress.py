@@ -104,9 +104,14 @@ def test_in_a_notebook_there_is_a_bar(notebook, capsys, at_once):
     told.ready(0)
     told.add(12, 3)
     assert "| 20/40 [" in capsys.readouterr().err
+    say("a word in between")
+    assert capsys.readouterr().err.split("\r")[2].startswith("a word in between\n")
     told.add(20)
     told.finish()
-    last = capsys.readouterr().err.split("\r")[-1]
+    say("a word afterwards")
+    said, _, word = capsys.readouterr().err.strip().rpartition("\n")
+    assert word == "a word afterwards"
+    last = said.split("\r")[-1]
     assert last.startswith("label: 100%|") and "| 40/40 [" in last
     assert " photographs/s" in last and "3 rejected" in last
 
