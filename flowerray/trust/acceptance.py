@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, meant
 from flowerray.heads import classifier
 from flowerray.outputs.schemas import LABELS, NONE
-from flowerray.progress import MOST_TOLD, say
+from flowerray.progress import MOST_TOLD, say, some_names
 from flowerray.settings import AcceptanceSettings
 from flowerray.stores.folder import read, unreadable
 from flowerray.trust import calibration
@@ -152,7 +152,7 @@ def _read_thresholds(path: str, classes: list[str]) -> dict[str, float]:
     if strange := sorted(thresholds.keys() - set(classes)):
         raise FlowerrayError(
             f"{path} names {strange[0]!r}, which is no class of these labels: take of "
-            f"{', '.join(classes)}"
+            f"{some_names(classes)}{meant(strange[0], classes)}"
         )
     return thresholds
 
