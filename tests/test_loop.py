@@ -179,6 +179,18 @@ def test_a_training_tells_what_became_of_corrections(first, sample, truth, tmp_p
     assert (tmp_path / "c" / "history.csv").read_text().startswith("accuracy,val_accuracy\n")
 
 
+def test_lists_are_json_too(first, truth, capsys):
+    place, _ = first
+    uri = next(iter(truth))
+    assert main(["similar", str(place / "kept"), uri, "--number", "3", "--json"]) == 0
+    ((name, found),) = [one.values() for one in json.loads(capsys.readouterr().out)]
+    assert name == uri and [set(one) for one in found] == [{"uri", "cosine"}] * 3
+    words = ["predict", uri, "--classifier", str(place / "c1" / "classifier.json"), "--json"]
+    assert main(words) == 0
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["uri"] == uri and one["label"] in one["probabilities"]
+
+
 def test_accepting_again_goes_any_way_round(first, tmp_path):
     place, _ = first
     flowerray.label(place / "kept", classifier=place / "c1", out=tmp_path / "l")
