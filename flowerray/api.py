@@ -8,7 +8,6 @@ checkers; `make stubs` writes it from the settings and a test compares it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import re
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flowerray import settings as all_settings
+from flowerray.errors import meant
 from flowerray.settings import (
     AcceptSettings,
     AuditSettings,
@@ -68,8 +68,7 @@ def _call(job: Callable[[Any], Any]) -> Callable[..., Any]:
         if len(arguments) == 1 and isinstance(arguments[0], settings) and not options:
             return _run(job, arguments[0])
         for name in options.keys() - signature.parameters:
-            near = difflib.get_close_matches(name, signature.parameters, 1)
-            mend = f"; did you mean {near[0]!r}?" if near else ""
+            mend = meant(name, signature.parameters)
             raise TypeError(f"{job.__name__}() got an unexpected keyword argument {name!r}{mend}")
         try:
             given = signature.bind(*arguments, **options).arguments

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
-import json
 import os
 import signal
 import sys
@@ -13,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowerray import config
+from flowerray.commands import shown
 from flowerray.errors import GO_ON, FlowerrayError
 from flowerray.parser import COMMANDS, JOBS, parser
-from flowerray.progress import say
+from flowerray.progress import promptly, say
 from flowerray.settings import (
     CommandSettings,
 )
@@ -28,10 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGINT, _interrupt)
     try:
         chosen = vars(parser(*_from_file(words)).parse_args(words))
-        command, as_json = COMMANDS[chosen.pop("command")], chosen.pop("json")
+        name, in_json = chosen.pop("command"), chosen.pop("json")
+        command = COMMANDS[name]
         chosen.pop("config", None)
-        done = command.run(command.settings(**chosen))
-        _print(json.dumps(_plain(done), indent=2) if as_json else command.text(done))
+        with promptly(name):
+            done = command.run(command.settings(**chosen))
+        _print(shown.as_json(done) if in_json else command.text(done))
         return 0 if getattr(done, "whole", True) and getattr(done, "passed", True) else 1
     except FlowerrayError as error:
         say(f"flowerray: {error}")
@@ -99,12 +100,6 @@ def _interrupt(number: int, frame: Any) -> None:
     """The first Ctrl-C ends the job in order, a second one at once."""
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
     raise KeyboardInterrupt
-
-
-def _plain(done: Any) -> Any:
-    if dataclasses.is_dataclass(done) and not isinstance(done, type):
-        return json.loads(json.dumps(dataclasses.asdict(done), default=str))
-    return done
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ wins over the file.
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 from typing import Any
 
-from flowerray.errors import UsageError
+from flowerray.errors import UsageError, meant
 from flowerray.settings import Settings, fault_of, is_required, kinds_of, options_of
 
 
@@ -43,13 +42,9 @@ def read(path: str, command: str, *parts: type[Settings]) -> dict[str, Any]:
     for key, value in content.items():
         name = str(key).replace("-", "_")
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, 1, 0.5)
-            mend = (
-                f"did you mean {near[0].replace('_', '-')}?"
-                if near
-                else (f"`flowerray config {command}` lists them")
-            )
-            raise UsageError(f"{path}: {key} is no option of `flowerray {command}`; {mend}")
+            mend = meant(name.replace("_", "-"), (name.replace("_", "-") for name in fields))
+            mend = mend or f"; `flowerray config {command}` lists them"
+            raise UsageError(f"{path}: {key} is no option of `flowerray {command}`{mend}")
         if name in options:
             raise UsageError(f"{path}: {key} is there twice")
         part, field = fields[name]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 GO_ON = "run the same command again to go on"  # where a job stopped that another run would finish
 
 
@@ -15,3 +18,10 @@ class UsageError(FlowerrayError):
     """The call itself is wrong: an option out of range, or options that contradict each other."""
 
     exit_code = 2
+
+
+def meant(written: str, known: Iterable[str]) -> str:
+    """The end of a message on a word that is none of those `known`: which it is most like, if it
+    is like any."""
+    near = difflib.get_close_matches(written, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""

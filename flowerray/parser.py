@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 from flowerray import __version__, api, config
 from flowerray.commands import shown
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, meant
 from flowerray.progress import say
 from flowerray.settings import (
     HEADINGS,
@@ -366,12 +368,37 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's, which says too what a mistyped choice was probably meant to be."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += meant(str(value), map(str, action.choices or ()))
+            raise
+
+
+class CommandParser(Parser):
+    """The parser of one command, which does so for mistyped options: before it asks for those that
+    are missing, since one of these may be meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's."""
+        known = [flag for action in self._actions for flag in action.option_strings]
+        for word in itertools.takewhile(lambda word: word != "--", args or ()):
+            option = word.partition("=")[0]
+            if re.match("--?[a-zA-Z]", word) and " " not in word and option not in known:
+                self.error(f"unrecognized arguments: {word}{meant(option, known)}")
+        return super().parse_known_args(args, namespace)
+
+
 def parser(
     command: str | None = None, given: dict[str, Any] | None = None, paths: Any = None
 ) -> argparse.ArgumentParser:
     """The whole command line, to which the options of `command` are `given` by a file already; a
     shell completes options that are paths by `paths`, see shtab."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         "flowerray",
         description="Label large piles of photographs by transfer learning, on Ray.",
         epilog="examples:\n  flowerray extract flower_photos --out features\n"
@@ -382,10 +409,13 @@ def parser(
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"flowerray {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=CommandParser
+    )
     for name, chosen in COMMANDS.items():
         sub = commands.add_parser(
             name,
+            usage=_usage(name, chosen.settings),
             help=chosen.help,
             description=chosen.help[0].upper() + chosen.help[1:] + ".",
             epilog="examples:\n" + "\n".join(f"  {example}" for example in chosen.examples),
@@ -411,6 +441,20 @@ def parser(
             "-h", "--help", action="help", help="show this help message and exit"
         )
     return top
+
+
+def _usage(name: str, settings: type[Settings]) -> str:
+    """A line of what must be given; the options are listed below it."""
+    words, kinds, groups = ["flowerray", name], kinds_of(settings), grouped_options(settings)
+    for field in groups.get("positional", ()):
+        several = " ..." if kinds[field.name] is tuple else ""
+        words.append(f"{_metavar(field)}{several}")
+    words += [f"{flag_of(field)} {_metavar(field)}" for field in groups.get("required", ())]
+    return " ".join([*words, "[options]"])
+
+
+def _metavar(field: dataclasses.Field[Any]) -> str:
+    return field.metadata["metavar"] or field.name.upper()
 
 
 def _add_options(
@@ -447,7 +491,7 @@ def _add_option(
     if default is not dataclasses.MISSING:
         arguments["default"] = default
     if rule["positional"]:
-        arguments["metavar"] = rule["metavar"] or field.name.upper()
+        arguments["metavar"] = _metavar(field)
         if default is not dataclasses.MISSING:
             arguments["nargs"] = "?"
         return group.add_argument(field.name, **arguments)

@@ -93,7 +93,7 @@ def test_each_call_lists_its_options_with_types_and_defaults(name):
 
 def test_a_wrong_call_says_what_is_wrong_with_it(tmp_path):
     with pytest.raises(
-        TypeError, match="unexpected keyword argument 'clasifier'; did you mean 'classifier'"
+        TypeError, match=r"unexpected keyword argument 'clasifier'; did you mean classifier\?"
     ):
         fr.label("pile", clasifier="classifier", out="labels")
     with pytest.raises(TypeError, match=r"label\(\) missing a required .*'classifier'"):

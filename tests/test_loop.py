@@ -12,6 +12,7 @@ import pytest
 
 import flowerray
 from flowerray import FlowerrayError, UsageError
+from flowerray.cli import main
 from flowerray.outputs.derived import accepted_labels
 from flowerray.outputs.stored import StoredFeatures, stored_features
 from flowerray.trust.shift import Difference
@@ -76,6 +77,7 @@ def test_a_round_trip_keeps_what_people_said(first, truth, tmp_path):
 
     told = flowerray.accept(place / "labels", corrections=corrections, min_confidence=0.6)
     assert told.human == len(decided)
+    assert (told.corrections.applied, told.corrections.left_out) == (len(decided), {})
     assert told.unlabelled == sum(label == "none" for label in decided.values())
     flowerray.train(
         *(place / "features",),
@@ -118,6 +120,77 @@ def test_a_round_trip_keeps_what_people_said(first, truth, tmp_path):
     assert rows_of(place / "labels") == now
     # The classifier's own answers are there still.
     assert [row["top_k"] for row in now] == [row["top_k"] for row in before]
+
+
+def test_corrections_that_do_nothing_are_told_with_why(first, sample, truth, tmp_path, capsys):
+    place, (one, *_) = first
+    uris = list(truth)
+    broken = next(str(f) for f in sorted(sample.pile.iterdir()) if str(f) not in truth)
+    flowerray.label(place / "kept", classifier=place / "c1", out=tmp_path / "l")
+    flowerray.accept(
+        tmp_path / "l", corrections=said(tmp_path / "new.csv", {uris[0]: one}, "2026-11-28")
+    )
+    answers = {uris[0]: "none", uris[1]: one, uris[2]: one, uris[3]: "", broken: one}
+    file = said(tmp_path / "said.csv", {**answers, "/another/pile/1.jpg": one})
+    left_out = {
+        "older than another answer": 1,
+        "without a label": 1,
+        "of photographs that can't be read": 1,
+        "of photographs that are not in these labels": 1,
+    }
+    told = flowerray.accept(tmp_path / "l", corrections=file)
+    assert (told.corrections.applied, told.corrections.left_out) == (2, left_out)
+    capsys.readouterr()
+    assert (
+        main(
+            [
+                "label",
+                str(place / "kept"),
+                "--classifier",
+                str(place / "c1" / "head.keras"),
+                "--out",
+                str(tmp_path / "again"),
+                "--corrections",
+                str(file),
+            ]
+        )
+        == 0
+    )
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("corrections: "))
+    assert line.startswith("corrections: 3 applied; left out: 1 ") and "1 without a label" in line
+    assert flowerray.accept(tmp_path / "l", min_confidence=0.5).corrections is None
+
+
+def test_a_training_tells_what_became_of_corrections(first, sample, truth, tmp_path, capsys):
+    place, (one, *_) = first
+    uris = list(truth)
+    broken = next(str(f) for f in sorted(sample.pile.iterdir()) if str(f) not in truth)
+    answers = {uris[0]: one, uris[1]: "", uris[2]: "daisy", uris[3]: "none", broken: one}
+    file = said(tmp_path / "said.csv", answers)
+    words = ["train", str(place / "features" / "run.json"), "--out", str(tmp_path / "c")]
+    words += ["--corrections", str(file), "--pile-features", str(place / "kept" / "run.json")]
+    for _ in range(2):  # again: it is done already
+        assert main([*words, "--recipe", "logistic"]) == 0
+        told = capsys.readouterr()
+        assert (
+            "corrections: 2 applied; left out: 1 of classes with fewer than 10 photographs, 1 "
+            "without a label, of photographs that the features lack, 1 of photographs that can't "
+            "be read\n"
+        ) in told.out
+        assert "epoch" not in told.err
+    assert (tmp_path / "c" / "history.csv").read_text().startswith("accuracy,val_accuracy\n")
+
+
+def test_lists_are_json_too(first, truth, capsys):
+    place, _ = first
+    uri = next(iter(truth))
+    assert main(["similar", str(place / "kept"), uri, "--number", "3", "--json"]) == 0
+    ((name, found),) = [one.values() for one in json.loads(capsys.readouterr().out)]
+    assert name == uri and [set(one) for one in found] == [{"uri", "cosine"}] * 3
+    words = ["predict", uri, "--classifier", str(place / "c1" / "classifier.json"), "--json"]
+    assert main(words) == 0
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["uri"] == uri and one["label"] in one["probabilities"]
 
 
 def test_accepting_again_goes_any_way_round(first, tmp_path):

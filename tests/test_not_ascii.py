@@ -81,8 +81,9 @@ def test_an_error_that_names_what_a_terminal_can_not_show_is_one_line(home, envi
     for name in (NAME, b"no\xff utf-8", "花"):
         name = os.fsdecode(name) if isinstance(name, bytes) else name
         done = run(home, "verify", home / name / "none", **environment)
-        assert done.returncode == 1 and done.stderr.count(b"\n") == 1, done.stderr
-        assert done.stderr.startswith(b"flowerray: ") and not done.stdout
+        told = done.stderr.removeprefix(b"verify: starting\n")  # on a busy machine
+        assert done.returncode == 1 and told.count(b"\n") == 1, done.stderr
+        assert told.startswith(b"flowerray: ") and not done.stdout
 
 
 def test_a_reader_that_goes_early_or_was_never_there_ends_no_command(home):
@@ -104,7 +105,7 @@ def test_a_result_that_a_full_disk_does_not_take_is_told():
     command = f"'{sys.executable}' -m flowerray.cli bases > /dev/full"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "can't be printed: No space left" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert len(done.stderr.removeprefix("bases: starting\n").splitlines()) == 1
 
 
 def test_no_tag_ends_a_job(local_ray, capsys, monkeypatch):

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from flowerray.errors import UsageError
+from flowerray.errors import UsageError, meant
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,9 @@ def base_named(name: str) -> Base:
         UsageError: there is none.
     """
     if name not in BASES:
-        raise UsageError(f"there is no base {name!r}; `flowerray bases` lists them")
+        raise UsageError(
+            f"there is no base {name!r}; `flowerray bases` lists them{meant(name, BASES)}"
+        )
     return BASES[name]
 
 

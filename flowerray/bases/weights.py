@@ -99,6 +99,8 @@ def load(name: str, weights: str = "imagenet", say: Callable[[str], None] = prin
     with _lock(cached):
         tried = []
         for source, fetch in _sources(name, base, cached):
+            if source != "cache":
+                say(f"weights of {name}: trying {source}")
             try:
                 found = _checked(name, base, fetch(), source)
             except _NoWeights as error:

@@ -35,9 +35,10 @@ from flowerray.outputs.derived import (
 from flowerray.outputs.manifest import Shard
 from flowerray.outputs.record import Output, read_output, with_record, without_record
 from flowerray.outputs.review import COLUMNS, review_queue
-from flowerray.progress import Progress, say
+from flowerray.progress import Progress, say, some_names
 from flowerray.settings import AcceptanceSettings, AcceptSettings
 from flowerray.sources import answers
+from flowerray.sources.answers import Applied
 from flowerray.sources.columns import Columns
 from flowerray.trust.acceptance import HUMAN, Acceptance, Decision, asked_for
 
@@ -47,7 +48,8 @@ DECIDED = b"flowerray_decided"  # in a shard's metadata: by which decision it wa
 @dataclass(frozen=True)
 class AcceptSummary:
     """What was decided: `labels` and `accepted` count by class, `human` the photographs that a
-    person decided, `unlabelled` those that are none of the classes."""
+    person decided, `unlabelled` those that are none of the classes; `corrections` says what became
+    of those that were given."""
 
     out: str
     photographs: int
@@ -56,6 +58,7 @@ class AcceptSummary:
     human: int
     unlabelled: int
     rejected: dict[str, int]
+    corrections: Applied | None
 
 
 def accept(settings: AcceptSettings) -> AcceptSummary:
@@ -69,7 +72,7 @@ def accept(settings: AcceptSettings) -> AcceptSummary:
     output.check_whole()
     with lease.held(output.folder, "labels") as mine:
         output = dataclasses.replace(output, folder=mine)
-        decision = decision_asked(output, settings, settings.columns)
+        decision, applied = decision_asked(output, settings, settings.columns)
         if decision is None and settings.corrections is not None:
             raise FlowerrayError(
                 f"{settings.corrections} has no answer yet: fill in its column label, none where "
@@ -93,13 +96,15 @@ def accept(settings: AcceptSettings) -> AcceptSummary:
         counts.human,
         counts.unlabelled,
         dict(counts.rejected.most_common()),
+        applied,
     )
 
 
 def decision_asked(
     output: Output, settings: AcceptanceSettings, columns: Columns
-) -> Decision | None:
-    """What is to be decided: as the settings ask, else as it was last; None if nothing ever was."""
+) -> tuple[Decision | None, Applied | None]:
+    """What is to be decided, as the settings ask, else as it was last, None if nothing ever was;
+    and what became of corrections, None without some."""
     asked = asked_for(
         settings,
         output.classes,
@@ -107,20 +112,22 @@ def decision_asked(
         partial(corrections.listed_in, output),
     )
     acceptance = asked or Acceptance(**acceptance_of(output.run))
+    applied = None
     if settings.corrections is None:
         said = corrections.keep(output)
     else:
         read = answers.read(settings.corrections, columns)
         said = corrections.keep(output, read, settings.corrections)
+        applied = corrections.applied(output, read, said)
     if asked is None and acceptance.thresholds is None and not len(said):
-        return None
+        return None, applied
     none_class = output.run["config"].get("none_class", NONE)
     strange = sorted(set(said["label"].to_pylist()) - {*output.classes, none_class, None})
     if strange:
-        say(f"accept: {', '.join(strange)}: no class of this classifier; taken as people said it")
-    return Decision(
-        acceptance, said["uri"].combine_chunks(), said["label"].combine_chunks(), none_class
-    )
+        named = some_names(strange)
+        say(f"accept: {named}: no class of this classifier; taken as people said it")
+    uris, labels = (said[name].combine_chunks() for name in ("uri", "label"))
+    return Decision(acceptance, uris, labels, none_class), applied
 
 
 def decided(output: Output, decision: Decision) -> tuple[Output, list[str]]:

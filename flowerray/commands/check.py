@@ -155,7 +155,8 @@ def _summary(
     `groups` (n,)."""
     findings = [f for name in checks for f in findings if f.check == name]
     if settings.out is not None:
-        _write_csv(findings, settings.out)
+        with whole_file(settings.out) as stream:
+            stream.write(as_csv(findings).encode())
     if settings.keep_one is not None:
         notes.append(_keep_one(labelled, groups, settings.keep_one))
     rejected = Counter(bad.reason for bad in labelled.rejected if bad)
@@ -267,12 +268,11 @@ def _keep_one(labelled: LabelledSet, groups: np.ndarray, path: str) -> str:
     )
 
 
-def _write_csv(findings: list[Finding], path: str) -> None:
+def as_csv(findings: list[Finding]) -> str:
     """One row a finding, nothing where a column has no meaning."""
     text = io.StringIO()
     columns = list(Finding.__dataclass_fields__)
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(vars(finding) for finding in findings)
-    with whole_file(path) as stream:
-        stream.write(text.getvalue().encode())
+    return text.getvalue()

@@ -12,6 +12,7 @@ import numpy as np
 from flowerray.errors import FlowerrayError
 from flowerray.outputs import shards
 from flowerray.outputs.record import read_output
+from flowerray.progress import Progress
 from flowerray.sources import answers, names, uris
 from flowerray.sources.columns import LIKELY, Columns
 from flowerray.trust import scores
@@ -36,7 +37,10 @@ def evaluate(labels: str, truth: str, columns: Columns = LIKELY) -> dict[str, An
     truth_of = _own_folder if truth == "folders" else _said_by(truth, columns)
     pairs: Counter[tuple[str, str]] = Counter()
     without_label = without_truth = 0
+    progress = Progress("evaluate", output.manifest.rows)
+    progress.ready(0)
     for table in shards.iter_shards(output, ["uri", "label"]):
+        progress.add(len(table))
         labelled = zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True)
         for uri, label in labelled:
             if label is None:
@@ -45,6 +49,7 @@ def evaluate(labels: str, truth: str, columns: Columns = LIKELY) -> dict[str, An
                 pairs[known, names.same(label)] += 1
             else:
                 without_truth += 1
+    progress.finish()
     if not pairs:
         raise FlowerrayError(
             f"{truth} has no photograph of {labels}: is it the truth of another pile?"

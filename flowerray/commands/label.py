@@ -46,6 +46,7 @@ from flowerray.pipeline.prepare import prepared_head, prepared_to_label
 from flowerray.progress import say
 from flowerray.reports import gallery
 from flowerray.settings import ExtractSettings, InferenceSettings, LabelSettings, command_line
+from flowerray.sources.answers import Applied
 from flowerray.sources.labelled import check_apart
 from flowerray.sources.listing import photographs_to_label
 from flowerray.sources.photographs import Limits
@@ -62,7 +63,8 @@ class LabelSummary:
     people decided, `unlabelled` those that are none of the classes, `novel` those unlike all that
     was trained on; `shifted` names what of the pile doesn't look like the classifier's evidence;
     `agreement` says of how many `photographs` the label is the `same` as at the classifier's own
-    precision; the rest is of this run alone, see ``flowerray.pipeline.inference.Timing``."""
+    precision, `corrections` what became of those that were given; the rest is of this run alone,
+    see ``flowerray.pipeline.inference.Timing``."""
 
     out: str
     photographs: int
@@ -75,6 +77,7 @@ class LabelSummary:
     rejected: dict[str, int]
     precision: str
     agreement: dict[str, int] | None
+    corrections: Applied | None
     computed: int
     redone: int
     startup_seconds: float
@@ -189,7 +192,8 @@ def _label_into(
     # Evidence speaks of the classifier's own precision.
     if spec.precision == trained.base_spec.precision and not folder.exists(EVIDENCE):
         folder.write(EVIDENCE, Folder.at(settings.classifier).read(EVIDENCE))
-    decision, formats = decision_asked(output, settings, settings.columns), list[str]()
+    decision, applied = decision_asked(output, settings, settings.columns)
+    formats: list[str] = []
     if decision is not None:
         output, formats = decided(output, decision)
     if settings.format != "parquet":
@@ -219,6 +223,7 @@ def _label_into(
         rejected,
         spec.precision,
         output.run.get("agreement"),
+        applied,
         **dataclasses.asdict(timing),
     )
 

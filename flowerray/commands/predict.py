@@ -20,7 +20,7 @@ from flowerray.errors import FlowerrayError
 from flowerray.heads import classifier
 from flowerray.pipeline import conversion
 from flowerray.pipeline.prepare import prepared_head
-from flowerray.settings import AcceptanceSettings, PredictSettings
+from flowerray.settings import AcceptanceSettings, PredictSettings, directory_meant
 from flowerray.sources.photographs import Limits, Rejected
 from flowerray.stores.folder import Folder
 from flowerray.trust.acceptance import asked_for
@@ -53,7 +53,7 @@ class Predictor:
         weights: str = "imagenet",
         limits: Limits | None = None,
     ) -> None:
-        where = os.fspath(directory)
+        where = directory_meant(os.fspath(directory))
         self.trained = classifier.load(where)
         self.classes = self.trained.classes
         asked = AcceptanceSettings(min_precision=min_precision, min_confidence=min_confidence)

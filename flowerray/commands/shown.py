@@ -2,9 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
+from flowerray.progress import MOST_TOLD, rest_in_a_file, some_names, some_of
 from flowerray.settings import CHECKS
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """How many of each, in a line; of many names the most frequent."""
+    names = list(counts)
+    if len(names) > MOST_TOLD:
+        names.sort(key=lambda name: -counts[name])
+    return some_names(f"{counts[name]:,} {name}" for name in names)
+
+
+def corrected(done: Any) -> list[str]:
+    """What became of corrections, where some were given."""
+    if done is None:
+        return []
+    left_out = ", ".join(f"{count:,} {why}" for why, count in done.left_out.items()) or "none"
+    return [f"corrections: {done.applied:,} applied; left out: {left_out}"]
+
+
+def as_json(done: Any) -> str:
+    """What --json prints of what a job returned."""
+    return json.dumps(done, indent=2, default=_plain)
+
+
+def _plain(part: Any) -> Any:
+    """What JSON has no word for, as what it has."""
+    return dict(vars(part)) if dataclasses.is_dataclass(part) else str(part)
+
+
+def _in_a_file(command: str, done: Any) -> Callable[[], str]:
+    """What writes all of `done` into a file, once, and names it."""
+    return cache(lambda: rest_in_a_file(f"{command}.json", as_json(done)))
 
 
 def rejects(rejected: dict[str, int]) -> str:
@@ -25,24 +62,28 @@ def extract(done: Any) -> str:
 def train(done: Any) -> str:
     from flowerray.trust.scores import as_text
 
-    lines = [as_text(done.scores), ""]
-    lines += [
+    about = f"{done.out}/classifier.json"
+    mistakes = [
         f"{m['uri']}: original label {m['original_label']}, prediction {m['prediction']}, "
         f"confidence {m['confidence']:.3f}"
         for m in done.mistakes
     ]
+    lines = [as_text(done.scores, about), ""]
+    lines += [*some_of(mistakes, about), ""] if mistakes else []
+    lines += corrected(done.corrections)
     next_step = f"next: flowerray label PILE --classifier {done.out} --out labels"
     return "\n".join(
-        [*lines, "", f"fitted in {done.fit_seconds:.1f} s", f"classifier: {done.out}", next_step]
+        [*lines, f"fitted in {done.fit_seconds:.1f} s", f"classifier: {done.out}", next_step]
     )
 
 
 def label(done: Any) -> str:
-    labels = ", ".join(f"{count:,} {name}" for name, count in done.labels.items())
     lines = [
-        f"{done.photographs:,} photographs: {labels}; rejected: {rejects(done.rejected)}",
+        f"{done.photographs:,} photographs: {counted(done.labels)}; "
+        f"rejected: {rejects(done.rejected)}",
         *([f"none of the classes: {done.unlabelled:,}"] if done.unlabelled else []),
         *([f"decided by people: {done.human:,}"] if done.human else []),
+        *corrected(done.corrections),
         f"novel, unlike all that was trained on: {done.novel:,}",
         f"labels: {done.out}",
     ]
@@ -56,23 +97,23 @@ def label(done: Any) -> str:
 
 
 def accept(done: Any) -> str:
-    labels = ", ".join(f"{count:,} {name}" for name, count in done.labels.items())
     lines = [
-        f"{done.photographs:,} photographs: {labels}; none of the classes: {done.unlabelled:,}; "
-        f"rejected: {rejects(done.rejected)}",
+        f"{done.photographs:,} photographs: {counted(done.labels)}; "
+        f"none of the classes: {done.unlabelled:,}; rejected: {rejects(done.rejected)}",
         f"decided by people: {done.human:,}",
+        *corrected(done.corrections),
     ]
     if done.accepted is not None:
         accepted, labelled = sum(done.accepted.values()), sum(done.labels.values())
-        each = ", ".join(f"{count:,} {name}" for name, count in done.accepted.items())
         share = accepted / labelled if labelled else 0
+        each = counted(done.accepted)
         lines.append(f"accepted: {accepted:,} of {labelled:,} ({share:.0%}): {each}")
         lines.append(f"review: {done.out}/review.parquet")
     return "\n".join([*lines, f"labels: {done.out}", f"next: flowerray report {done.out}"])
 
 
 def review(done: Any) -> str:
-    each = ", ".join(f"{count:,} by {who}" for who, count in done.reviewers.items())
+    each = some_names(f"{count:,} by {who}" for who, count in done.reviewers.items())
     return "\n".join(
         [
             f"decided by people: {done.decided:,}{f' ({each})' if each else ''}",
@@ -120,12 +161,13 @@ def audit(done: Any) -> str:
         )
     sure = f"{done.bound_confidence:.0%} sure"
     found = [("all", done.precision), *done.classes.items()]
-    lines = [
+    each = [
         f"{name}: {one.judged - one.wrong:,} of {one.judged:,} judged right ({one.estimate:.1%}), "
         f"at least {one.bound:.1%} of {one.labels:,} ({sure})"
         for name, one in found
         if one.judged
     ]
+    lines = some_of(each, _in_a_file("audit", done))
     if done.holds:
         return "\n".join([*lines, f"the precision of {done.wanted:g} holds"])
     lines.append(f"a precision of {done.wanted:g} is not shown")
@@ -152,7 +194,7 @@ def run(done: Any) -> str:
     label = done.label
     rate = f", {label.computed / label.seconds:.1f} a second" if label.computed else ""
     lines = [
-        f"classes    {', '.join(done.train.classes)}",
+        f"classes    {some_names(done.train.classes)}",
         f"trained    on {done.train.trained_on:,} photographs; validation accuracy "
         f"{done.train.scores['accuracy']:.4f}, errors {done.train.scores['errors']}/"
         f"{done.train.scores['photographs']}",
@@ -182,8 +224,8 @@ def evaluate(done: Any) -> str:
     from flowerray.trust.scores import as_text
 
     return (
-        f"{as_text(done)}\n\nwithout a label: {done['without_label']}, "
-        f"without a truth: {done['without_truth']}"
+        f"{as_text(done, _in_a_file('evaluate', done))}\n\n"
+        f"without a label: {done['without_label']}, without a truth: {done['without_truth']}"
     )
 
 
@@ -193,8 +235,9 @@ def verify(done: Any) -> str:
         f"{done.doubled:,} doubled",
         f"rejected: {rejects(done.rejected)}",
     ]
-    for what, names in (("damaged", done.damaged), ("of another run", done.foreign)):
-        lines += [f"{what}: {name}" for name in names]
+    faults = [f"damaged: {name}" for name in done.damaged]
+    faults += [f"of another run: {name}" for name in done.foreign]
+    lines += some_of(faults, _in_a_file("verify", done))
     mend = ": run the same job again to finish it"
     if done.doubled and not (done.missing or done.damaged or done.foreign):
         mend = ": --overwrite it"
@@ -204,25 +247,37 @@ def verify(done: Any) -> str:
     return "\n".join([*lines, f"{done.out} is {'whole' if done.whole else 'not whole'}{mend}"])
 
 
-CHECK_LINES = 10  # findings of each check that are shown
-
-
 def check(done: Any) -> str:
-    labels = ", ".join(f"{count:,} {name}" for name, count in done.labels.items())
-    lines = [f"{done.photographs:,} photographs: {labels or 'no labels'}"]
+    lines = [f"{done.photographs:,} photographs: {counted(done.labels) or 'no labels'}"]
+    places, seen = [], Counter[str]()
+    for finding in done.findings:
+        places.append(seen[finding.check])
+        seen[finding.check] += 1
+    # The first of each check, then the second of each, until there are enough.
+    first = sorted(range(len(places)), key=places.__getitem__)[:MOST_TOLD]
+    told = [done.findings[i] for i in sorted(first)]
     for name, count in done.counts.items():
         if not count:
             continue
         lines += ["", f"{name}: {count:,} {CHECKS[name]}"]
-        for finding in [f for f in done.findings if f.check == name][:CHECK_LINES]:
+        mine = [finding for finding in told if finding.check == name]
+        for finding in mine:
             photographs = " = ".join(uri for uri in (finding.uri, finding.other_uri) if uri)
             lines.append("  " + ": ".join(part for part in (photographs, finding.detail) if part))
-        if count > CHECK_LINES:
-            lines.append(f"  and {count - CHECK_LINES:,} more: --json or --out has all")
+        if count > len(mine):
+            lines.append(f"  and {count - len(mine):,} more")
     nothing = ", ".join(name for name, count in done.counts.items() if not count)
     lines += ["", f"nothing found: {nothing}"] if nothing else []
     lines += [f"note: {note}" for note in done.notes]
-    return "\n".join([*lines, f"findings: {done.out}"] if done.out else lines)
+    if done.out or len(done.findings) > len(told):
+        lines.append(f"all findings: {done.out or _findings_in_a_file(done)}")
+    return "\n".join(lines)
+
+
+def _findings_in_a_file(done: Any) -> str:
+    from flowerray.commands.check import as_csv
+
+    return rest_in_a_file("findings.csv", as_csv(done.findings))
 
 
 def report(done: Any) -> str:
@@ -250,6 +305,7 @@ def baseline(done: Any) -> str:
     for row in done.rows:
         top = ", ".join(f"{t['label']} {t['probability']:.3f}" for t in row["top_k"] or [])
         lines.append(f"{row['uri']}: {top or row['error']}")
+    lines = some_of(lines, f"{done.out}/baseline.parquet")
     return "\n".join([*lines, f"baseline: {done.out}"])
 
 
@@ -279,16 +335,18 @@ def plan(done: Any) -> str:
 
 
 def doctor(done: Any) -> str:
-    lines = []
+    nodes = []
     for node in done.nodes:
         able = [name for name in ("bfloat16", "int8", "openvino") if node[name]]
-        lines += [
+        nodes += [
             f"{node['address']}: {node['processor']}, {node['ray_cpus']} CPUs, "
             f"{node['ray_gpus']} GPUs and {node['ray_memory_bytes'] / 2**30:.0f} GiB for Ray",
             f"  has {', '.join([*able, *node['gpus']]) or 'float32 alone'}",
         ]
-    lines.append(f"weights cached here: {', '.join(done.weights) or 'none'}")
-    return "\n".join([*lines, *(f"limit: {limit}" for limit in done.limits)])
+    whole = _in_a_file("doctor", done)
+    limits = some_of([f"limit: {limit}" for limit in done.limits], whole)
+    cached = f"weights cached here: {', '.join(done.weights) or 'none'}"
+    return "\n".join([*some_of(nodes, whole), cached, *limits])
 
 
 def bases(done: Any) -> str:

@@ -19,6 +19,7 @@ from flowerray.commands.added import with_features
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.heads import classifier, none, tracking
 from flowerray.heads.checkpoint import Checkpoint
+from flowerray.heads.classifier import ADDED
 from flowerray.heads.training_set import lists_of
 from flowerray.outputs import lease, shards
 from flowerray.outputs.lease import HeldFolder
@@ -29,6 +30,7 @@ from flowerray.pipeline.trainer import fit_and_save
 from flowerray.progress import say
 from flowerray.settings import TrainSettings
 from flowerray.sources import answers
+from flowerray.sources.answers import Applied
 from flowerray.stores.folder import Folder
 from flowerray.trust import corrections
 
@@ -38,7 +40,8 @@ KIND = "a classifier"
 @dataclass(frozen=True)
 class TrainSummary:
     """The classifier, how many photographs it is trained on, its scores on those to validate (see
-    ``flowerray.trust.scores.score``), those it gets wrong, and the head's fit in seconds."""
+    ``flowerray.trust.scores.score``), those it gets wrong, the head's fit in seconds, and what
+    became of corrections, where some were given."""
 
     out: str
     classes: list[str]
@@ -46,6 +49,7 @@ class TrainSummary:
     scores: dict[str, Any]
     mistakes: list[dict[str, Any]]
     fit_seconds: float
+    corrections: Applied | None = None
 
 
 def train(settings: TrainSettings) -> TrainSummary:
@@ -59,6 +63,7 @@ def train(settings: TrainSettings) -> TrainSummary:
     settings = replace(settings, out=str(out))  # the trainer's directory may be another
     output = read_output(settings.features, "features")
     corrected: answers.Corrections = {}
+    left_out: dict[str, int] = {}
     stored: StoredFeatures | None = None
     audited: list[str] = []
     chosen = ["recipe", "epochs", "patience", "class_weights", "seed"]
@@ -69,7 +74,8 @@ def train(settings: TrainSettings) -> TrainSummary:
         read = dict(zip(*lists_of(said, "uri", "label"), strict=True))
         audited = said.filter(pc.fill_null(said["audited"], False))["uri"].to_pylist()
         stored = _stored(settings, output)
-        corrected = corrections.matched(output, read, settings, stored or ()) if read else {}
+        if read:
+            corrected, left_out = corrections.matched(output, read, settings, stored or ())
     rejected = _surveyed(output, corrected, none.names_of(settings.none_class))
     config = {
         "features": [
@@ -87,9 +93,31 @@ def train(settings: TrainSettings) -> TrainSummary:
         say(f"{out} is trained on these features with these settings already")
         with tracking.started(settings, spec, fingerprint, going_on=True) as trackers:
             trackers.finished()
-        return summary_of(str(out))
-    with lease.held(out, KIND) as held:
-        return _train_into(held, settings, output, corrected, stored, config)
+        done = summary_of(str(out))
+    else:
+        with lease.held(out, KIND) as held:
+            done = _train_into(held, settings, output, corrected, stored, config)
+    if settings.corrections is None:
+        return done
+    return replace(done, corrections=_applied(output, out, corrected, left_out))
+
+
+def _applied(
+    output: Output, out: Folder, corrected: answers.Corrections, left_out: dict[str, int]
+) -> Applied:
+    """What became of the photographs that were `corrected`: `left_out` of them do nothing, nor do
+    those that can't be read, of the features or of those that the classifier in `out` added."""
+    unread = {*_rejected(output)}
+    with suppress(FlowerrayError):  # there are none
+        unread |= {*_rejected(read_output(out.file(ADDED), "features"))}
+    lost = sum(name is not None and uri in unread for uri, name in corrected.items())
+    left_out = {**left_out, **({"of photographs that can't be read": lost} if lost else {})}
+    return Applied(len(corrected) - sum(left_out.values()), left_out)
+
+
+def _rejected(features: Output) -> list[str]:
+    table = shards.read_table(features, ["uri", "error"])
+    return table.filter(pc.is_valid(table["error"]))["uri"].to_pylist()
 
 
 def _train_into(

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from flowerray.outputs.manifest import Shard, rows_of
 from flowerray.outputs.record import Output, read_any_output
+from flowerray.progress import Progress
 
 
 @dataclass
@@ -45,11 +46,15 @@ def verify(out: str) -> Verdict:
     verdict = Verdict(str(output.folder), output.manifest.rows)
     expected = {shard.name: shard for shard in output.manifest.shards()}
     rejected: Counter[str] = Counter()
+    progress = Progress("verify", verdict.expected)
+    progress.ready(0)
     for name in sorted(output.folder.names("shards")):
         if name not in expected:
             verdict.foreign.append(f"shards/{name}")
             continue
         _check_shard(output, expected[name], verdict, rejected)
+        progress.add(expected[name].rows)
+    progress.finish()
     verdict.missing = verdict.expected - verdict.present
     verdict.rejected = dict(rejected.most_common())
     return verdict

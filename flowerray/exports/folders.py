@@ -16,7 +16,7 @@ from flowerray.errors import FlowerrayError, UsageError
 from flowerray.exports.directory import build
 from flowerray.exports.rows import Exported, labelled_rows, local_path_of
 from flowerray.outputs.record import Output
-from flowerray.progress import say
+from flowerray.progress import rest_in_a_file, say, some_of
 from flowerray.settings import ExportSettings
 from flowerray.sources.deadline import Overdue, within
 from flowerray.sources.photographs import Limits
@@ -40,7 +40,7 @@ def _fill(tables: Iterable[pa.Table], root: Path, copy: bool) -> tuple[int, int]
     """
     put = _copy if copy else _link
     made: set[str] = set()
-    count = unreadable = 0
+    count, lost = 0, list[str]()
     for row in labelled_rows(tables):
         folder = root / folder_name(row["label"])
         if row["label"] not in made:
@@ -53,10 +53,11 @@ def _fill(tables: Iterable[pa.Table], root: Path, copy: bool) -> tuple[int, int]
             except FileExistsError:
                 continue
             except _Unreadable as error:
-                unreadable += 1
-                say(f"not copied: {row['uri']}: {error}")
+                lost.append(f"not copied: {row['uri']}: {error}")
             break
-    return count, unreadable
+    for line in some_of(lost, lambda: rest_in_a_file("export.txt", "\n".join([*lost, ""]))):
+        say(line)
+    return count, len(lost)
 
 
 def folder_name(label: str) -> str:

@@ -5,7 +5,7 @@ head.keras        the head, in Keras' own format: features (n, *feature_shape) t
                   probabilities and, in one column more, the novelty (n, classes + 1)
 head.npz          the same for numpy, where the features are embeddings and the layers dense
 evidence.parquet  predictions of photographs by a head that was fitted without them
-history.csv       numbers of each epoch
+history.csv       numbers of each epoch, or of the fit where a recipe has none
 errors.png        the validation photographs it gets wrong
 """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import time
 import uuid
+from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,10 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flowerray.errors import FlowerrayError
+from flowerray.outputs import shards
 from flowerray.outputs.manifest import rows_of
 from flowerray.outputs.record import Output
 from flowerray.sources import uris
-from flowerray.sources.answers import ANSWERS, merged
+from flowerray.sources.answers import ANSWERS, Applied, merged
 from flowerray.stores.folder import Folder
 
 CORRECTIONS, ADDED = "corrections.parquet", "corrections"
@@ -98,6 +100,28 @@ def _read(folder: Folder, name: str) -> pa.Table | None:
         return None
     except (OSError, pa.ArrowException) as error:
         raise FlowerrayError(f"{folder.file(name)} can't be read: {error}") from None
+
+
+def applied(output: Output, said: pa.Table, whole: pa.Table) -> Applied:
+    """What became of what people `said`, ANSWERS, where `whole` is what `keep` returned of it."""
+    table = shards.read_table(output, ["uri", "error"])
+    unread = set(map(uris.key, table.filter(pc.is_valid(table["error"]))["uri"].to_pylist()))
+    holds = {
+        uris.key(uri): label
+        for uri, label in zip(whole["uri"].to_pylist(), whole["label"].to_pylist(), strict=True)
+    }
+    became: Counter[str] = Counter()
+    for uri, label in zip(said["uri"].to_pylist(), said["label"].to_pylist(), strict=True):
+        key = uris.key(uri)
+        if label is None:
+            became["without a label"] += 1
+        elif key not in holds:
+            became["of photographs that are not in these labels"] += 1
+        elif holds[key] != label:
+            became["older than another answer"] += 1
+        elif key in unread:
+            became["of photographs that can't be read"] += 1
+    return Applied(len(said) - became.total(), dict(became.most_common()))
 
 
 def listed_in(output: Output, named: pa.Array) -> pa.Array:

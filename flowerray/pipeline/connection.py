@@ -51,6 +51,8 @@ def connection(address: str | None) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(environment_for_ray())
         nested = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+        if not nested:
+            say(f"connecting to Ray at {address}" if address else "starting Ray on this machine")
         if not nested and not address:
             stack.enter_context(token_of_its_own())  # before Ray is imported
         import ray

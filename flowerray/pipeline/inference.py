@@ -65,7 +65,7 @@ def run(
             forgive(output.folder)
             plan = planned(settings)
             actors = min(plan.actors, len(to_do))
-            metrics = RunMetrics(what, str(output.folder), progress.total, progress.done)
+            metrics = RunMetrics(what, str(output.folder), output.manifest.rows, progress.done)
             job = Job(what, output, work, plan, settings.limits, stores.in_use())
             # Unless --actors says how many, nodes that join get some too: Ray Data starts one more
             # when all are busy and the cluster has room for it.

@@ -24,6 +24,7 @@ from flowerray.bases.spec import fingerprint_of
 from flowerray.heads import classifier, none, tracking
 from flowerray.heads.checkpoint import CHECKPOINT, Checkpoint, best_epoch, is_over
 from flowerray.heads.classifier import ADDED
+from flowerray.heads.dense import DENSE
 from flowerray.heads.folds import with_copies
 from flowerray.heads.recipes import RECIPES
 from flowerray.heads.training_set import TrainingSet, load_training_set
@@ -31,6 +32,7 @@ from flowerray.outputs.lease import HeldFolder
 from flowerray.outputs.record import Output
 from flowerray.pipeline import conversion, tasks
 from flowerray.pipeline.prepare import QUANTISED
+from flowerray.progress import some_names
 from flowerray.reports import gallery
 from flowerray.settings import TrainSettings
 from flowerray.trust import novelty, scores
@@ -87,10 +89,15 @@ def fit_and_save(
             out.remove(CHECKPOINT)
             if added is None:
                 out.remove(ADDED)
+        has_epochs = settings.recipe not in DENSE
         checkpoint = Checkpoint(out, fingerprint_of(config))
         started, history, before = time.perf_counter(), *checkpoint.load()
         if before is not None:
-            yield f"train: going on after epoch {before.epochs}"
+            yield (
+                f"train: going on after epoch {before.epochs}"
+                if has_epochs
+                else "train: fitted already, going on"
+            )
             model = before.model
         recipe = RECIPES[settings.recipe]
         epochs = recipe(data, settings.epochs, settings.seed, before)
@@ -99,7 +106,7 @@ def fit_and_save(
             history.append(numbers)
             checkpoint.save(history, model)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-            yield f"train: epoch {len(history)}: {shown}"
+            yield f"train: {f'epoch {len(history)}' if has_epochs else 'fitted'}: {shown}"
             yield history
         if settings.patience and "val_loss" in history[0]:
             model = checkpoint.model_after(best_epoch(history))
@@ -119,7 +126,7 @@ def fit_and_save(
 
 
 def _told_of_copies(loaded: TrainingSet, left_out: dict[str, int]) -> Iterator[str]:
-    """A line for copies that are no evidence, and one for each class that has no evidence."""
+    """A line for copies that are no evidence, and one for classes that have no evidence."""
     data = loaded.data
     if any(left_out.values()):
         yield (
@@ -127,12 +134,16 @@ def _told_of_copies(loaded: TrainingSet, left_out: dict[str, int]) -> Iterator[s
             f"{left_out['valid']:,} to validate of these or of each other: copies are no evidence"
         )
     assert data.groups is not None
-    for index, name in enumerate(loaded.classes):
-        if len(np.unique(data.groups_to_train[data.labels == index])) == 1:
-            yield (
-                f"train: all photographs of {name} to train on are one, or copies of it: it can't "
-                "be judged by others; add different ones"
-            )
+    alone = [
+        name
+        for index, name in enumerate(loaded.classes)
+        if len(np.unique(data.groups_to_train[data.labels == index])) == 1
+    ]
+    if alone:
+        yield (
+            f"train: of {some_names(alone)} all photographs to train on are one, or copies of it: "
+            "it can't be judged by others; add different ones"
+        )
 
 
 def _save(
@@ -164,7 +175,7 @@ def _save(
         "base_spec": output.run["config"]["base_spec"],
         **({"none_class": none.NONE} if none.NONE in loaded.classes else {}),
         "recipe": settings.recipe,
-        "epochs": len(history),
+        "epochs": None if settings.recipe in DENSE else len(history),
         "seed": settings.seed,
         "trained_on": len(loaded.data.labels),
         "scores": scores.score(truth, predicted, loaded.classes),
@@ -189,7 +200,7 @@ def _save(
         pq.write_table(evidence_table(loaded, fitted), stream, compression="zstd")
     if loaded.base_spec.calibration is not None:
         out.write(QUANTISED, output.folder.read(QUANTISED))
-    out.write("history.csv", _as_csv(history).encode())
+    out.write("history.csv", _as_csv(settings, history).encode())
     captions = [
         (m["uri"], f"original {m['original_label']}\nlabel {m['prediction']} {m['confidence']:.3f}")
         for m in mistakes[:GALLERY_PHOTOGRAPHS]
@@ -199,9 +210,11 @@ def _save(
     out.write("classifier.json", json.dumps(about, indent=2).encode())
 
 
-def _as_csv(history: list[dict[str, float]]) -> str:
+def _as_csv(settings: TrainSettings, history: list[dict[str, float]]) -> str:
+    """A row an epoch; without a column epoch for recipes that have none, which fit once."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["epoch", *history[0]], lineterminator="\n")
+    counted = [] if settings.recipe in DENSE else ["epoch"]
+    writer = csv.DictWriter(text, [*counted, *history[0]], "", "ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows({"epoch": i, **numbers} for i, numbers in enumerate(history, start=1))
     return text.getvalue()

@@ -22,6 +22,7 @@ from flowerray.reports.page import Page, fill
 from flowerray.reports.thumbnails import thumbnails
 from flowerray.stores.folder import Folder, located
 from flowerray.trust import calibration
+from flowerray.trust.scores import confusions
 
 THUMBNAIL_SIDE = 192  # pixels
 CONFUSION_CLASSES = 30  # a larger matrix is told by its largest errors
@@ -65,7 +66,7 @@ def _page(directory: str, trained: Classifier, most_thumbnails: int) -> Page:
         scores=scores,
         history=_history(directory),
         matrix=_matrix(scores),
-        confusions=_confusions(scores),
+        confusions=confusions(scores)[:CONFUSIONS],
         reliability=_reliability(about["calibration"]),
         evidence=_evidence(table, about["classes"]),
         accepting=_accepting(table, [c for c in about["classes"] if c != trained.none_class]),
@@ -125,19 +126,6 @@ def _matrix(scores: dict[str, Any]) -> list[dict[str, Any]] | None:
         ]
         rows.append({"name": name, "cells": cells})
     return rows
-
-
-def _confusions(scores: dict[str, Any]) -> list[dict[str, Any]]:
-    """The most frequent errors, most first."""
-    classes, confusion = list(scores["per_class"]), np.array(scores["confusion"])
-    np.fill_diagonal(confusion, 0)
-    order = np.argsort(-confusion, axis=None, kind="stable")[:CONFUSIONS]
-    places = [np.unravel_index(i, confusion.shape) for i in order]
-    return [
-        {"truth": classes[t], "label": classes[p], "count": int(confusion[t, p])}
-        for t, p in places
-        if confusion[t, p]
-    ]
 
 
 def _reliability(about: dict[str, Any]) -> Chart:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowerray.errors import UsageError
+from flowerray.errors import UsageError, meant
 from flowerray.exports import FORMATS
 from flowerray.settings.groups import (
     AcceptanceSettings,
@@ -35,14 +35,14 @@ CHECKS = {
 class AcceptSettings(AcceptanceSettings, StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.accept`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, output="only")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditSettings(StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.audit`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, output="only")
     number: int | None = option(
         "draw so many accepted labels for people to judge [say how many are needed]",
         None,
@@ -75,12 +75,12 @@ class AuditSettings(StorageSettings, ColumnSettings):
 class ReviewSettings(PhotographSettings):
     """Settings of `flowerray review`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, output="only")
     features: str | None = option(
         "features of the labelled photographs, to train on and label again from the page",
         None,
         metavar="DIR",
-        path=True,
+        output="only",
     )
     recipe: str = option(
         "how the head is built and fitted then", "mlp", choices=("mlp", "logistic")
@@ -112,7 +112,7 @@ class SuggestSettings(StorageSettings, ColumnSettings):
         "labels of stored features, or stored features where there is no classifier yet",
         positional=True,
         metavar="LABELS|FEATURES",
-        path=True,
+        output="only",
     )
     number: int = option("photographs to look at", 80, minimum=1, metavar="N")
     out: str = option("the photographs, a table to fill in", "look.csv", metavar="CSV", path=True)
@@ -132,7 +132,7 @@ class SimilarSettings(PhotographSettings):
     features: str = option(
         "embeddings of a pile: the --out of extract, or --keep-features of label",
         positional=True,
-        path=True,
+        output="only",
     )
     photographs: tuple[str, ...] = option(
         "photographs to find others like, of the pile or not", positional=True, metavar="PHOTOGRAPH"
@@ -148,7 +148,7 @@ class PredictSettings(ThresholdSettings, PhotographSettings):
     photographs: tuple[str, ...] = option(
         "photographs, local or in a store", positional=True, metavar="PHOTOGRAPH"
     )
-    classifier: str = option("directory that `flowerray train` wrote", path=True)
+    classifier: str = option("directory that `flowerray train` wrote", output="only")
     weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
 
 
@@ -156,7 +156,7 @@ class PredictSettings(ThresholdSettings, PhotographSettings):
 class EvaluateSettings(StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.evaluate`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, output="only")
     truth: str = option(
         "table with columns file (or uri, path) and label, or `folders`: each photograph's folder "
         "is its label",
@@ -169,7 +169,7 @@ class EvaluateSettings(StorageSettings, ColumnSettings):
 class VerifySettings(StorageSettings):
     """Settings of :func:`flowerray.commands.verify.verify`."""
 
-    out: str = option("the --out of extract or label", positional=True, path=True)
+    out: str = option("the --out of extract or label", positional=True, output="only")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ class CheckSettings(PhotographSettings, ColumnSettings):
         "as well; of a pile's features the copies, by embeddings",
         positional=True,
         metavar="IMAGES|FEATURES",
-        path=True,
+        output="or photographs",
     )
     only: str | None = option(
         f"do these checks alone, comma-separated: {', '.join(CHECKS)}", None, metavar="CHECKS"
@@ -220,7 +220,8 @@ class CheckSettings(PhotographSettings, ColumnSettings):
         super().__post_init__()
         unknown = sorted(set(self.checks) - set(CHECKS))
         if unknown:
-            raise UsageError(f"--only names {unknown[0]!r}; choose of {', '.join(CHECKS)}")
+            mend = f"choose of {', '.join(CHECKS)}{meant(unknown[0], CHECKS)}"
+            raise UsageError(f"--only names {unknown[0]!r}; {mend}")
 
     @property
     def checks(self) -> list[str]:
@@ -236,7 +237,7 @@ class ReportSettings(StorageSettings):
         "classifier that `flowerray train` wrote, or labels that `flowerray label` wrote",
         positional=True,
         metavar="CLASSIFIER|LABELS",
-        path=True,
+        output="only",
     )
     out: str = option("the page, one HTML file", "report.html", metavar="HTML", path=True)
     thumbnails: int = option("photographs shown at most, in all", 500, minimum=0, metavar="N")
@@ -246,7 +247,7 @@ class ReportSettings(StorageSettings):
 class ExportSettings(StorageSettings):
     """Settings of :func:`flowerray.export`."""
 
-    labels: str = option("directory that `flowerray label` wrote", positional=True, path=True)
+    labels: str = option("directory that `flowerray label` wrote", positional=True, output="only")
     format: str = option(
         "csv, jsonl, labelstudio: one file; fiftyone, folders: a directory", choices=tuple(FORMATS)
     )

@@ -81,7 +81,9 @@ class ExtractSettings(InferenceSettings, ColumnSettings):
 class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
     """Settings of :func:`flowerray.train`."""
 
-    features: str = option("directory that `flowerray extract` wrote", positional=True, path=True)
+    features: str = option(
+        "directory that `flowerray extract` wrote", positional=True, output="only"
+    )
     out: str = option("directory for the classifier", metavar="CLASSIFIER", path=True)
     recipe: str = option(
         "how the head is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or "
@@ -117,7 +119,7 @@ class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
         "stored features of the pile, which photographs that corrections name are taken from",
         None,
         metavar="DIR",
-        path=True,
+        output="only",
     )
     none_class: str | None = option(
         "the class that stands for none of the others: it is learned, and never given as a label "
@@ -159,9 +161,9 @@ class LabelSettings(InferenceSettings, AcceptanceSettings, UriColumnSettings):
         "https://; or the --out of extract or --keep-features, to label from stored features",
         positional=True,
         metavar="IMAGES|FEATURES",
-        path=True,
+        output="or photographs",
     )
-    classifier: str = option("directory that `flowerray train` wrote", path=True)
+    classifier: str = option("directory that `flowerray train` wrote", output="only")
     keep_features: str | None = option(
         "compute the features into this directory, and label from there: to label again, by "
         "another classifier of the same base, takes seconds",

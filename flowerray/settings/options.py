@@ -12,7 +12,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from flowerray.errors import UsageError
+from flowerray.errors import UsageError, meant
 
 
 def option(
@@ -25,9 +25,11 @@ def option(
     maximum: float | None = None,
     metavar: str | None = None,
     path: bool = False,
+    output: str | None = None,
 ) -> Any:
     """A dataclass field that is also a command-line option; its bounds are inclusive, and a `path`
-    may be given as a ``pathlib.Path``."""
+    may be given as a ``pathlib.Path``. One that reads an `output` directory of flowerray's, "only"
+    or "or photographs", takes a file in there for it, see `directory_meant`."""
     metadata = {
         "help": help,
         "positional": positional,
@@ -35,7 +37,8 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "metavar": metavar,
-        "path": path,
+        "path": path or output is not None,
+        "output": output,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -132,12 +135,33 @@ def fault_of(field: dataclasses.Field[Any], kind: type, value: Any) -> str | Non
     if isinstance(value, numbers.Real) and not whole and not math.isfinite(value):
         return f"is {value}; it must be finite"
     if rule["choices"] and value not in rule["choices"]:
-        return f"is {value!r}; choose one of {', '.join(rule['choices'])}"
+        mend = meant(str(value), rule["choices"])
+        return f"is {value!r}; choose one of {', '.join(rule['choices'])}{mend}"
     if rule["minimum"] is not None and value < rule["minimum"]:
         return f"is {value}; it must be at least {rule['minimum']}"
     if rule["maximum"] is not None and value > rule["maximum"]:
         return f"is {value}; it must be at most {rule['maximum']}"
     return None
+
+
+RECORDS = ("run.json", "classifier.json")  # one is in every output directory
+
+
+def directory_meant(path: str, photographs: bool = False) -> str:
+    """The output directory that `path` stands for: a record for the directory that it is of, and,
+    where no `photographs` could be meant, which a table lists too, any local file in there."""
+    from flowerray.stores import expanded, is_remote  # it takes Arrow with it
+
+    above, _, name = path.rpartition("/")
+    if name in RECORDS:
+        return above or "."
+    if photographs or is_remote(path) or not os.path.isfile(expanded(path)):
+        return path
+    further = os.path.dirname(above) or "." if above else ".."  # as of a file in shards/
+    for directory in (above or ".", further):
+        if any(os.path.isfile(os.path.join(expanded(directory), record)) for record in RECORDS):
+            return directory
+    return path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,5 +188,7 @@ class Settings:
                 from flowerray.stores.credentials import bare  # it takes Arrow with it
 
                 value = bare(value)  # no message, report or run.json is to let anybody in
+            if field.metadata["output"] and value:
+                value = directory_meant(value, field.metadata["output"] == "or photographs")
             # 3 where 3.0 is meant, or numpy's 3, must make the same fingerprint.
             object.__setattr__(self, field.name, value if value is None else kind(value))

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,15 @@ ANSWERS = pa.schema(
     [(name, pa.string()) for name in ("uri", "label", "who", "when")]
     + [("round", pa.int64()), ("audited", pa.bool_())]
 )
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Of the photographs in tables of corrections how many were corrected, and how many were
+    `left_out`, by why."""
+
+    applied: int
+    left_out: dict[str, int]
 
 
 def truths(path: str, columns: Columns = LIKELY) -> Corrections:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from flowerray.errors import FlowerrayError
-from flowerray.progress import say
+from flowerray.progress import say, some_names
 
 # The columns that have a meaning here, and by which other names they are known, likeliest first.
 # Compared without case, spaces, dashes and underscores.
@@ -82,7 +82,7 @@ class WantedColumns:
             FlowerrayError: there is none for the uri, or none of a name that was given.
         """
         found = {meaning: self.place(meaning, names) for meaning in self.wanted}
-        there = ", ".join(name.strip() for name in names if name.strip())
+        there = some_names(name.strip() for name in names if name.strip())
         for meaning, given in self.given.items():
             if given is not None and meaning in found and found[meaning] is None:
                 raise FlowerrayError(f"{self.path} has no column {given}: it has {there}")

@@ -14,7 +14,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from flowerray.errors import FlowerrayError
-from flowerray.progress import say
+from flowerray.progress import Progress, say, some_names
 from flowerray.sources import names
 from flowerray.sources.listing import (
     FOUND,
@@ -111,9 +111,8 @@ def _say_left_out(root: str, folders: list[str], splits: dict[str, str], drawn: 
     taken = " and ".join(f"{f}/" for f in folders if splits.get(f) in ("train", "valid"))
     if drawn:
         say(f"{root} has no valid/: photographs to validate with are drawn from {taken}")
-    for folder in folders:
-        if splits.get(folder) in ("train", "valid"):
-            continue
+    beside = [folder for folder in folders if splits.get(folder) not in ("train", "valid")]
+    for folder in beside:
         if split_named(folder) == "test":
             place = f"{root}/{folder}"
             say(
@@ -121,8 +120,10 @@ def _say_left_out(root: str, folders: list[str], splits: dict[str, str], drawn: 
                 "--classifier CLASSIFIER --out LABELS`, then `flowerray evaluate LABELS --truth "
                 "folders`"
             )
-        else:
-            say(f"{root}/{folder} is left out: the classes are those in {taken}")
+    others = [f"{root}/{folder}" for folder in beside if split_named(folder) != "test"]
+    if others:
+        are = "is" if len(others) == 1 else "are"
+        say(f"{some_names(others)} {are} left out: the classes are those in {taken}")
 
 
 def _class_in(
@@ -148,7 +149,10 @@ def _class_in(
 
 
 class LocalTree:
-    """See Tree: directories of this machine."""
+    """See Tree: directories of this machine; `progress` counts the files that are seen."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
 
     def folders(self, at: str) -> list[str]:
         try:
@@ -171,18 +175,19 @@ class LocalTree:
             return any(not is_left_out(e.name) and e.is_file() for e in entries)
 
     def below(self, at: str, label: str, split: str | None) -> Iterator[pa.RecordBatch]:
-        return files_below(at, label, split)
+        return files_below(at, self._progress, label, split)
 
 
 class StoredTree:
-    """See Tree: what a store lists below `root`, in the order that a local directory has.
+    """See Tree: what a store lists below `root`, in the order that a local directory has;
+    `progress` counts it.
 
     Raises:
         FlowerrayError: it can't be listed, or holds nothing.
     """
 
-    def __init__(self, root: str) -> None:
-        found = pa.Table.from_batches(files_in_store(root), FOUND)
+    def __init__(self, root: str, progress: Progress) -> None:
+        found = pa.Table.from_batches(files_in_store(root, progress), FOUND)
         if not len(found):
             raise FlowerrayError(f"no photographs found in {root}")
         self._files: dict[str, list[tuple[str, int | None]]] = {}

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowerray.errors import FlowerrayError, UsageError
-from flowerray.progress import say
+from flowerray.progress import Progress, say
 from flowerray.settings import ExtractSettings
 from flowerray.sources.folders import LocalTree, StoredTree, Tree, layout_of, photographs_in_classes
 from flowerray.sources.listing import (
     FOUND,
+    LISTING,
     is_glob,
     is_table,
     photographs_named,
@@ -65,14 +66,14 @@ def photographs_to_extract(
         FlowerrayError: nothing is found, or, where the set is to be `trainable`, its classes or
             their split can't be trained on.
     """
-    source, columns = settings.images, settings.columns
+    source, columns, progress = settings.images, settings.columns, Progress(LISTING, None)
     if is_remote(source):
         root = source.rstrip("/")
         named = is_glob(root) or is_named_so(root) or is_table(root)
-        tree: Tree | None = None if named else StoredTree(root)
+        tree: Tree | None = None if named else StoredTree(root, progress)
     else:
         root = os.path.abspath(expanded(source))
-        tree = LocalTree() if os.path.isdir(root) and not is_table(root) else None
+        tree = LocalTree(progress) if os.path.isdir(root) and not is_table(root) else None
     if tree is None:
         found, root = photographs_named(source, columns), root.rpartition("/")[0]
     elif tree.folders(root):
@@ -82,6 +83,7 @@ def photographs_to_extract(
         return
     # Drawing a split needs all labels at once: a labelled set is small beside the pile.
     table = pa.Table.from_batches(found, FOUND)
+    progress.finish()
     if table["label"].null_count < len(table):
         table = _with_split(_without_test(table, source), root, settings, trainable)
     else:
@@ -92,7 +94,9 @@ def photographs_to_extract(
 def _is_beside_splits(source: str, folder: str) -> bool:
     """Whether a `folder` in the labelled set `source` would be neither a class nor a split."""
     try:
-        tree = StoredTree(source) if is_remote(source) else LocalTree()
+        progress = Progress(LISTING, None)
+        tree = StoredTree(source, progress) if is_remote(source) else LocalTree(progress)
+        progress.finish()
         layout = layout_of(tree, source)
     except FlowerrayError:  # extract will tell
         return False

@@ -18,6 +18,7 @@ from fsspec.utils import glob_translate
 
 from flowerray import stores
 from flowerray.errors import FlowerrayError
+from flowerray.progress import Progress
 from flowerray.sources import names, tables, text_tables, uris
 from flowerray.sources.columns import LIKELY, Columns
 from flowerray.stores import credentials, expanded, is_remote, local_uri
@@ -34,6 +35,7 @@ SPLITS = {
     **dict.fromkeys(("test", "testing", "tst", "testset", "testdata"), "test"),
     **dict.fromkeys(("eval", "evaluation", "holdout"), "test"),
 }
+LISTING = "reading the list"  # what is told of a listing that takes more than a moment
 # What systems leave beside photographs, in small letters.
 SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information"}
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
@@ -46,12 +48,12 @@ def photographs_to_label(source: str, columns: Columns = LIKELY) -> Iterator[pa.
     Raises:
         FlowerrayError: there is no such thing, or it holds no photographs.
     """
-    return _told_if_empty(_found(source, columns, labelled=False), source)
+    return _told(source, columns, labelled=False)
 
 
 def photographs_named(source: str, columns: Columns) -> Iterator[pa.RecordBatch]:
     """As `photographs_to_label`, with the labels and split of a table; the split may be test."""
-    return _told_if_empty(_found(source, columns, labelled=True), source)
+    return _told(source, columns, labelled=True)
 
 
 def split_named(written: str) -> str | None:
@@ -82,16 +84,17 @@ def batch(
 
 
 def files_below(
-    root: str, label: str | None = None, split: str | None = None
+    root: str, progress: Progress, label: str | None = None, split: str | None = None
 ) -> Iterator[pa.RecordBatch]:
     """All regular files below the local `root`, hidden and systems' own aside: a directory's own,
     sorted, then those of its sorted subdirectories. Symbolic links are followed, but never around
-    in a circle."""
-    yield from _walk(os.fsencode(root), label, split, frozenset())
+    in a circle. `progress` counts them as they are seen."""
+    yield from _walk(os.fsencode(root), progress, label, split, frozenset())
 
 
-def files_in_store(root: str) -> Iterator[pa.RecordBatch]:
+def files_in_store(root: str, progress: Progress) -> Iterator[pa.RecordBatch]:
     """All files below `root` in a store, hidden and systems' own aside, in the store's order.
+    `progress` counts them as they are seen.
 
     Raises:
         FlowerrayError: it can't be listed.
@@ -99,33 +102,42 @@ def files_in_store(root: str) -> Iterator[pa.RecordBatch]:
     try:
         for page in stores.source_at(root).files(root):
             shown = [(uri, size) for uri, size in page if _is_shown(uri[len(root) :])]
+            progress.add(len(shown))
             yield batch([uri for uri, _ in shown], [size for _, size in shown])
     except (OSError, ValueError) as error:
         raise FlowerrayError(f"can't list {root}: {error}") from None
 
 
-def _told_if_empty(batches: Iterator[pa.RecordBatch], source: str) -> Iterator[pa.RecordBatch]:
-    empty = True
-    for one in batches:
-        empty = empty and not len(one)
-        yield one
+def _told(source: str, columns: Columns, labelled: bool) -> Iterator[pa.RecordBatch]:
+    """What is found, how far the listing is, and if there is nothing."""
+    empty, progress = True, Progress(LISTING, None)
+    try:
+        for one in _found(source, columns, labelled, progress):
+            empty = empty and not len(one)
+            yield one
+    finally:  # also where only the first are asked for
+        progress.finish()
     if empty:
         raise FlowerrayError(f"no photographs found in {source}")
 
 
-def _found(source: str, columns: Columns, labelled: bool) -> Iterator[pa.RecordBatch]:
+def _found(
+    source: str, columns: Columns, labelled: bool, progress: Progress
+) -> Iterator[pa.RecordBatch]:
     if is_remote(source):
-        yield from _remote(source.rstrip("/"), columns, labelled)
+        yield from _remote(source.rstrip("/"), columns, labelled, progress)
         return
     path = expanded(source)
     if os.path.isdir(path):
         path = os.path.abspath(path)
-        table = is_table(path)
-        yield from _listed_in(path, columns, labelled) if table else files_below(path)
+        if is_table(path):
+            yield from _listed_in(path, columns, labelled, progress)
+        else:
+            yield from files_below(path, progress)
     elif os.path.isfile(path):
-        yield from _listed_in(os.path.abspath(path), columns, labelled)
+        yield from _listed_in(os.path.abspath(path), columns, labelled, progress)
     elif glob.has_magic(path):
-        yield from _batches_of_paths(sorted(glob.iglob(path, recursive=True)))
+        yield from _batches_of_paths(sorted(_counted(glob.iglob(path, recursive=True), progress)))
     elif os.path.exists(path):
         raise FlowerrayError(f"{source} is a pipe or a device: save the list as a file")
     else:
@@ -140,16 +152,18 @@ def is_table(directory: str) -> bool:
         return False
 
 
-def _remote(source: str, columns: Columns, labelled: bool) -> Iterator[pa.RecordBatch]:
+def _remote(
+    source: str, columns: Columns, labelled: bool, progress: Progress
+) -> Iterator[pa.RecordBatch]:
     if is_glob(source):
         matches = re.compile(glob_translate(source)).match
         above = source[: re.search(r"[*?\[]", source).start()].rpartition("/")[0]  # type: ignore[union-attr]
-        for one in files_in_store(above):
+        for one in files_in_store(above, progress):
             yield one.filter(pa.array([bool(matches(u)) for u in one["uri"].to_pylist()]))
     elif tables.is_named_so(source) or is_table(source):
-        yield from _listed_in(source, columns, labelled)
+        yield from _listed_in(source, columns, labelled, progress)
     else:
-        yield from files_in_store(source)
+        yield from files_in_store(source, progress)
 
 
 def _is_shown(below: str) -> bool:
@@ -158,7 +172,11 @@ def _is_shown(below: str) -> bool:
 
 
 def _walk(
-    directory: bytes, label: str | None, split: str | None, above: frozenset[tuple[int, int]]
+    directory: bytes,
+    progress: Progress,
+    label: str | None,
+    split: str | None,
+    above: frozenset[tuple[int, int]],
 ) -> Iterator[pa.RecordBatch]:
     subdirectories, files, sizes = [], _Column(pa.large_binary()), _Column(pa.int64())
     try:
@@ -184,6 +202,7 @@ def _walk(
                 elif stat.S_ISREG(status.st_mode) and not is_left_out(name):
                     files.append(entry.name)
                     sizes.append(status.st_size)
+                    progress.add(1)  # here: of a directory with a million files all are read first
     except OSError:  # its one row is rejected when it is read, with the reason
         yield batch([local_uri(directory)], [None], label, split)
         return
@@ -196,7 +215,7 @@ def _walk(
         yield batch(found, file_sizes.take(chosen).to_pylist(), label, split)
     for subdirectory in sorted(subdirectories):
         below = os.path.join(directory, subdirectory)
-        yield from _walk(below, label, split, above | {identity})
+        yield from _walk(below, progress, label, split, above | {identity})
 
 
 class _Column:
@@ -215,11 +234,14 @@ class _Column:
         return pa.chunked_array([*self.chunks, pa.array(self.values, self.type)], self.type)
 
 
-def _listed_in(path: str, columns: Columns, labelled: bool) -> Iterator[pa.RecordBatch]:
+def _listed_in(
+    path: str, columns: Columns, labelled: bool, progress: Progress
+) -> Iterator[pa.RecordBatch]:
     """The photographs that the list or table at `path` names."""
     wanted = ("uri", "label", "split") if labelled else ("uri",)
     signed: dict[str, str] = {}
     for rows in tables.read(path, columns, wanted=wanted):
+        progress.add(len(rows))
         yield _as_found(rows, path, signed)
 
 
@@ -276,6 +298,12 @@ def _split_of(written: str | None, path: str, row: int) -> str | None:
             f"{text_tables.at(path, row)} has split {written!r}: use train, valid, test or nothing"
         )
     return split
+
+
+def _counted(paths: Iterable[str], progress: Progress) -> Iterator[str]:
+    for path in paths:
+        progress.add(1)
+        yield path
 
 
 def _batches_of_paths(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, meant
 from flowerray.heads import classifier
 from flowerray.outputs.schemas import LABELS, NONE
-from flowerray.progress import say
+from flowerray.progress import MOST_TOLD, say, some_names
 from flowerray.settings import AcceptanceSettings
 from flowerray.stores.folder import read, unreadable
 from flowerray.trust import calibration
@@ -76,10 +76,7 @@ def asked_for(
             classes,
             settings.min_precision,
         )
-        for name, one in found.items():
-            least = one["threshold"]
-            said = f"accepted from confidence {least:.3f}" if least is not None else "to review"
-            say(f"accept: {name}: {said}, precision {settings.min_precision} asked for")
+        _tell(found, settings.min_precision)
         return Acceptance(settings.min_precision, None, found)
     if settings.min_confidence is not None:
         least_of = dict.fromkeys(classes, settings.min_confidence)
@@ -92,6 +89,22 @@ def asked_for(
         for name in classes
     }
     return Acceptance(None, settings.min_confidence, found)
+
+
+def _tell(found: dict[str, dict[str, Any]], min_precision: float) -> None:
+    """The thresholds `found`: each, or of many classes how far they lie apart."""
+    least = {name: one["threshold"] for name, one in found.items()}
+    said = {
+        name: f"accepted from confidence {one:.3f}" if one is not None else "to review"
+        for name, one in least.items()
+    }
+    if len(said) > MOST_TOLD:
+        given = sorted(one for one in least.values() if one is not None)
+        each = f" from confidences of {given[0]:.3f} to {given[-1]:.3f}" if given else ""
+        to_review = len(least) - len(given)
+        said = {f"{len(given):,} classes": f"accepted{each}, {to_review:,} classes to review"}
+    for name, what in said.items():
+        say(f"accept: {name}: {what}, precision {min_precision} asked for")
 
 
 def _of_the_pile(
@@ -140,7 +153,7 @@ def _read_thresholds(path: str, classes: list[str]) -> dict[str, float]:
     if strange := sorted(thresholds.keys() - set(classes)):
         raise FlowerrayError(
             f"{path} names {strange[0]!r}, which is no class of these labels: take of "
-            f"{', '.join(classes)}"
+            f"{some_names(classes)}{meant(strange[0], classes)}"
         )
     return thresholds
 

@@ -9,7 +9,7 @@ from flowerray.errors import FlowerrayError
 from flowerray.heads import none
 from flowerray.outputs import shards
 from flowerray.outputs.record import Output
-from flowerray.progress import say
+from flowerray.progress import say, some_of
 from flowerray.settings import TrainSettings
 from flowerray.sources import names, photographs, uris
 from flowerray.sources.answers import Corrections
@@ -20,10 +20,11 @@ LEAST_OF_A_CLASS = 10  # photographs with which a class that people named become
 
 def matched(
     output: Output, corrections: Corrections, settings: TrainSettings, stored: Container[str] = ()
-) -> Corrections:
+) -> tuple[Corrections, dict[str, int]]:
     """`corrections` by the uris that `output` has, however they are spelled, and by their own for
-    photographs that it lacks, such as those of a pile, which may be `stored`. Of a class that the
-    features don't have fewer than LEAST_OF_A_CLASS are left out, which is said.
+    photographs that it lacks, such as those of a pile, which may be `stored`; and how many of them
+    do nothing, by why. Of a class that the features don't have fewer than LEAST_OF_A_CLASS are left
+    out, which is said.
 
     Raises:
         FlowerrayError: photographs to learn from are neither in the features nor stored nor to be
@@ -45,14 +46,16 @@ def matched(
         )
     named = {*classes, *none.names_of(settings.none_class), None}
     new = Counter(name for name in found.values() if name not in named)
-    for name, count in sorted(new.items(), key=str):
-        if count < LEAST_OF_A_CLASS:
-            say(
-                f"train: {name} is no class of {output.folder}: with {LEAST_OF_A_CLASS - count} "
-                f"photographs more than the {count} in {settings.corrections} it becomes one; "
-                "until then they are left out"
-            )
-            found = {uri: None if label == name else label for uri, label in found.items()}
+    few = {name: count for name, count in new.items() if count < LEAST_OF_A_CLASS}
+    told = [
+        f"train: {name} is no class of {output.folder}: with {LEAST_OF_A_CLASS - count} "
+        f"photographs more than the {count} in {settings.corrections} it becomes one; "
+        "until then they are left out"
+        for name, count in sorted(few.items(), key=str)
+    ]
+    for line in some_of(told, str(settings.corrections)):
+        say(line)
+    found = {uri: None if label in few else label for uri, label in found.items()}
     lost = [
         uri
         for uri, name in found.items()
@@ -64,7 +67,11 @@ def matched(
             f"{output.folder} nor to be read, such as {lost[0]}: correct their uris, or remove the "
             "rows"
         )
-    return found
+    left_out = {
+        f"of classes with fewer than {LEAST_OF_A_CLASS} photographs": sum(few.values()),
+        "without a label, of photographs that the features lack": unknown,
+    }
+    return found, {why: count for why, count in left_out.items() if count}
 
 
 def _is_there(uri: str) -> bool:

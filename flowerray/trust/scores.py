@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from flowerray.progress import MOST_TOLD, some_of
+
+MATRIX_WIDTH = 100  # characters of a confusion matrix that a terminal shows
 
 
 def score(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
@@ -34,22 +38,46 @@ def score(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> d
     }
 
 
-def as_text(scores: dict[str, Any]) -> str:
-    """`scores` as a person reads them: a line, a table a class, the confusion matrix."""
+def confusions(scores: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """The errors of `scores`, most frequent first: truth, label, how many photographs."""
+    classes, counts = list(scores["per_class"]), np.array(scores["confusion"])
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[: np.count_nonzero(counts)]
+    places = zip(*np.unravel_index(order, counts.shape), strict=True)
+    return [(classes[t], classes[p], int(counts[t, p])) for t, p in places]
+
+
+def as_text(scores: dict[str, Any], rest: str | Callable[[], str]) -> str:
+    """`scores` as a person reads them: a line, a table a class, the confusion matrix. Of many
+    classes those with the most errors, and of a matrix that is too wide the most frequent errors;
+    `rest` has the others."""
     classes = list(scores["per_class"])
     width = max(12, *(len(name) for name in classes)) + 2
+    wrong = [sum(row) - row[i] for i, row in enumerate(scores["confusion"])]
+    if len(classes) > MOST_TOLD:
+        classes = [classes[i] for i in sorted(range(len(wrong)), key=lambda i: -wrong[i])]
+    table = []
+    for name in classes:
+        numbers = scores["per_class"][name]
+        precision, recall = (_or_dash(numbers[key]) for key in ("precision", "recall"))
+        table.append(f"{name:<{width}}{precision:>10}{recall:>10}{numbers['support']:>10}")
     lines = [
         f"accuracy {scores['accuracy']:.4f}",
         f"errors {scores['errors']}/{scores['photographs']}",
         "",
         f"{'class':<{width}}{'precision':>10}{'recall':>10}{'support':>10}",
+        *some_of(table, rest),
+        "",
     ]
-    for name, numbers in scores["per_class"].items():
-        precision, recall = (_or_dash(numbers[key]) for key in ("precision", "recall"))
-        lines.append(f"{name:<{width}}{precision:>10}{recall:>10}{numbers['support']:>10}")
-    lines += ["", f"{'truth / label':<{width}}" + "".join(f"{name:>{width}}" for name in classes)]
-    for name, row in zip(classes, scores["confusion"], strict=True):
-        lines.append(f"{name:<{width}}" + "".join(f"{count:>{width}}" for count in row))
+    if width * (len(classes) + 1) <= MATRIX_WIDTH:
+        lines.append(f"{'truth / label':<{width}}" + "".join(f"{n:>{width}}" for n in classes))
+        for name, row in zip(classes, scores["confusion"], strict=True):
+            lines.append(f"{name:<{width}}" + "".join(f"{count:>{width}}" for count in row))
+    else:
+        lines.append(f"{'truth':<{width}}{'label':<{width}}{'photographs':>12}")
+        frequent = confusions(scores)
+        told = [f"{true:<{width}}{label:<{width}}{n:>12}" for true, label, n in frequent]
+        lines += some_of(told, rest)
     return "\n".join(lines)
 
 

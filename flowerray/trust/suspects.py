@@ -13,7 +13,7 @@ from flowerray.heads.embedding import mean_activation
 from flowerray.outputs import shards
 from flowerray.outputs.record import Output
 from flowerray.outputs.stored import values_of
-from flowerray.progress import say
+from flowerray.progress import say, some_names
 from flowerray.trust.duplicates import numbered
 from flowerray.trust.findings import Finding, LabelledSet
 
@@ -49,7 +49,7 @@ def mislabelled(
     different = Counter(name for name, _ in {(name, group) for _, name, group, _ in usable})
     classes = sorted(name for name, count in different.items() if count >= FOLDS)
     if len(classes) < len(different):
-        few = ", ".join(sorted(set(different) - set(classes)))
+        few = some_names(sorted(set(different) - set(classes)))
         notes.append(f"{few}: fewer than {FOLDS} different photographs, too few to judge labels")
     judged = [row for row in usable if row[1] in set(classes)]
     if len(classes) < 2:
