@@ -18,7 +18,8 @@ BEGINNING = """# Commands
 What `flowerray COMMAND --help` prints, written by `make docs`. Each command's settings are a
 dataclass of the same names in `flowerray/settings/`.
 
-Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted. Results go to stdout, progress to stderr.
+Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted. Results go to stdout, with `--json` for
+programs; progress goes to stderr.
 """
 
 

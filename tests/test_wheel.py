@@ -1,6 +1,7 @@
-"""The wheel by itself: what is in it, and the README's demo from it."""
+"""The wheel by itself: what is in it, and the README's commands from it."""
 
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -14,11 +15,11 @@ from flowerray.commands.verify import verify
 pytestmark = pytest.mark.slow
 
 
-def demo():
-    """The commands of the README's block that begins with the wheel's installation."""
-    blocks = (REPOSITORY / "README.md").read_text().split("\n\n")
-    (block,) = (block for block in blocks if block.startswith("    pip install flowerray-"))
-    return block.replace("\\\n", "").splitlines()
+def commands(wheel):
+    """Those of the README, from the installation to the report, with `wheel` for the clone."""
+    readme = (REPOSITORY / "README.md").read_text()
+    lines = re.findall(r"^    ((?:pip|flowerray) .*)$", readme, re.M)
+    return [line.replace("'.[", f"'{wheel}[") for line in lines]
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
@@ -37,7 +38,7 @@ def test_the_package_and_its_data_are_in(built, kind):
     assert not [name for name in names if name.startswith("tests")]
 
 
-def test_the_demo_of_the_readme_runs_from_the_wheel_alone(built, empty_environment, tmp_path):
+def test_the_commands_of_the_readme_run_from_the_wheel_alone(built, empty_environment, tmp_path):
     python = empty_environment("alone")
     (wheel,) = built.glob("*.whl")
     shutil.copy(wheel, tmp_path)
@@ -46,9 +47,9 @@ def test_the_demo_of_the_readme_runs_from_the_wheel_alone(built, empty_environme
         "PATH": f"{python.parent}:{os.environ['PATH']}",
         "PIP_CONSTRAINT": str(REPOSITORY / "constraints.txt"),
     }
-    commands = demo()
-    assert [command.split()[0] for command in commands] == ["pip", *["flowerray"] * 3]
-    for command in (*commands, commands[-1]):  # the last again, when there is nothing left to do
+    install, *jobs = commands(wheel.name)
+    assert wheel.name in install and len(jobs) == 6
+    for command in (install, *jobs, jobs[-2]):  # to label again, when there is nothing left to do
         done = subprocess.run(
             command,
             shell=True,
@@ -59,4 +60,4 @@ def test_the_demo_of_the_readme_runs_from_the_wheel_alone(built, empty_environme
             timeout=400,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    assert verify(str(tmp_path / "demo/results/labels")).whole
+    assert verify(str(tmp_path / "labels")).whole
