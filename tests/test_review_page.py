@@ -157,7 +157,7 @@ def test_every_view_can_be_used_by_anybody(looked_at, visit, viewport, scheme):
     names = [mode["name"] for mode in told(page)["modes"]]
     assert {"queue", "suggest", "audit", "novel", "class", "everything"} <= set(names)
     assert barriers(page) == [] and fits(page)
-    if page.locator("text=Draw the sample").count():
+    if page.locator("text=Draw a sample").count():
         page.fill("[name=number]", "5")
         page.keyboard.press("Enter")
         page.wait_for_selector("[aria-label$='one by one'][href='#/one/audit']")
@@ -245,12 +245,12 @@ def test_the_queue_is_gone_through_to_its_end_by_keyboard(address, labels, visit
 def told_uris(page, ids):
     """Where the photographs of these numbers lie."""
     body = {"who": "ann", "mode": "everything", "grid": True, "number": 99}
-    cards = page.evaluate(
-        """async (body) => (await (await fetch("api/next", {method: "POST",
-            headers: {"content-type": "application/json"}, body: JSON.stringify(body)})).json()).cards""",
+    answer = page.evaluate(
+        """async (body) => (await fetch("api/next", {method: "POST", body: JSON.stringify(body),
+            headers: {"content-type": "application/json"}})).json()""",
         {**body, "ids": [int(id) for id in ids]},
     )
-    return {str(card["id"]): card["uri"] for card in cards}
+    return {str(card["id"]): card["uri"] for card in answer["cards"]}
 
 
 def test_a_decision_is_undone_and_made_anew(address, labels, visit):
@@ -296,6 +296,50 @@ def test_a_name_is_typed_without_losing_the_keys(address, labels, visit):
     answers = kept(labels)
     said = [answers[uris[str(id)]]["label"] for id in (first, second, third)]
     assert said == ["daisy", "tulip", "daisy"]
+
+
+def test_with_many_classes_some_have_digits_and_all_are_found(address, visit):
+    page = visit(address)
+    page.keyboard.press("1")
+    shown(page)
+    for i in range(7):  # beside rose, sunflower and tulip
+        page.keyboard.press("n")
+        page.keyboard.type(f"stranger {i}")
+        press(page, "Enter")
+    assert page.locator(".choices [aria-keyshortcuts='/']").count() == 1
+    names = page.locator(".choices .choice > bdi").all_inner_texts()
+    assert len(names) == 10 and {"rose", "sunflower", "tulip", "none of these"} < set(names)
+    assert "stranger 6" in names and "stranger 3" not in names  # the last three stay at hand
+    page.keyboard.press("/")
+    page.keyboard.type("3")
+    assert page.locator("[role=option]").all_inner_texts() == ["stranger 3"]
+    press(page, "Enter")
+    saved(page)
+    assert told(page)["decided"] == 8
+
+
+def test_a_key_held_down_decides_once(address, visit):
+    page = visit(address)
+    page.keyboard.press("1")
+    first = shown(page)
+    page.keyboard.down("Enter")
+    until(page, NEXT, str(first))
+    for _ in range(5):
+        page.keyboard.down("Enter")  # which the browser calls a repetition
+    page.keyboard.up("Enter")
+    saved(page)
+    assert told(page)["decided"] == 1
+
+
+def test_a_photograph_that_cant_be_shown_is_told_and_decided(address, visit):
+    page = visit(address, expects="Failed to load resource")
+    page.route("**/photo/**", lambda route: route.fulfill(status=404, body="a broken JPEG"))
+    page.keyboard.press("1")
+    page.wait_for_selector(".stage >> text=can't be shown: a broken JPEG")
+    assert barriers(page) == []
+    page.keyboard.press("0")
+    saved(page)
+    assert told(page)["decided"] == 1
 
 
 def test_an_audit_leads_nobody(address, visit):
@@ -465,7 +509,9 @@ def test_a_photograph_is_looked_at_closely(address, visit):
     page.wait_for_selector(f".stage.zoomed img[src='photo/{id}']")  # the original
     before = page.get_attribute(".sheet", "style")
     page.keyboard.press("ArrowLeft")
-    until(page, "before => document.querySelector('.sheet').getAttribute('style') != before", before)
+    until(
+        page, "before => document.querySelector('.sheet').getAttribute('style') != before", before
+    )
     assert shown(page) == id  # the arrows move the photograph, not on
     page.keyboard.press("Escape")
     page.wait_for_selector(".stage.zoomed", state="detached")
@@ -489,9 +535,10 @@ def test_a_lasso_on_the_map_selects_for_the_grid(looked_at, visit):
         page.mouse.move(*point, steps=12)
     page.mouse.up()
     button = page.wait_for_selector("text=/Show these [0-9]+ in the grid/")
-    number = int(re.search(r"\d+", button.inner_text())[0])
+    # Read and pressed in one, as the number grows until the lasso is closed.
+    said = button.evaluate("(button) => { button.click(); return button.textContent }")
+    number = int(re.search(r"\d+", said)[0])
     assert 0 < number < told(page)["photographs"]
-    button.click()
     page.wait_for_selector(".tile")
     assert page.locator(".tile").count() == number
     go(page, "#/map")
