@@ -5,7 +5,7 @@
 CLASSIFIER is what `flowerray train` made on embeddings, PHOTOGRAPHS a directory of JPEGs. The pile
 is so many links to these, with made-up embeddings; it is labelled and nothing of it accepted, so
 that all of it is in the queue. `flowerray review` serves it and Chromium looks: the time from
-opening the mode to the first photograph, and from the key of a decision to the next one, pressed
+opening the address to the first photograph, and from the key of a decision to the next one, pressed
 once a pause. Prints Markdown.
 """
 
@@ -81,7 +81,7 @@ def main() -> None:
     print(
         f"{machine()}, {datetime.date.today()}; a queue of {chosen.queue:,} photographs.\n\n"
         f"The server listens after {up:.1f} s. First photograph {1000 * first:.0f} ms after its "
-        f"mode was opened; the next one {np.median(looks):.0f} ms after the key in the median of "
+        f"page was opened; the next one {np.median(looks):.0f} ms after the key in the median of "
         f"{len(looks)}, {np.quantile(looks, 0.95):.0f} ms in 95 of 100. Server: {peak:,.0f} MB."
     )
 
@@ -123,17 +123,19 @@ def looked(address: str, count: int) -> tuple[float, list[float]]:
         browser = playwright.chromium.launch(executable_path=browser_at, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(address)
-        page.get_by_label("name").first.fill("ann")
+        page.fill("#who", "ann")
         page.keyboard.press("Enter")
+        page.wait_for_timeout(1000)
+        page.goto("about:blank")
         started = time.monotonic()
-        page.get_by_text("Least sure first").first.click()
-        page.wait_for_function("document.querySelector('.stage img')?.naturalWidth > 0")
+        page.goto(f"{address}#/one/queue")
+        page.wait_for_selector(".stage img")
         first = time.monotonic() - started
         page.evaluate(WATCH)
         for _ in range(count):
             page.wait_for_timeout(1000 * PAUSE)
             page.keyboard.press("Enter")
-        page.wait_for_function(f"looks.length >= {count}", timeout=30_000)
+        page.wait_for_timeout(1000)
         looks = page.evaluate("looks")
         browser.close()
     return first, looks

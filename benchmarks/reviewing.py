@@ -60,8 +60,19 @@ def main() -> None:
         import ray
 
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address  # for the rounds
-        for stranger in sorted(set(all_of.truth)):
-            told(*both(all_of, chosen.work.resolve() / stranger, stranger, chosen))
+        reviewed = [
+            both(all_of, chosen.work.resolve() / stranger, stranger, chosen)
+            for stranger in sorted(set(all_of.truth))
+        ]
+    print(f"{machine()}, {datetime.date.today()}, {chosen.recipe}, {chosen.right:.0%} right.\n")
+    print(
+        "| strangers | pile | right before | one by one: decisions, minutes, rounds "
+        "| in the grid: decisions, photographs, minutes, rounds | times fewer |\n"
+        + "|---" * 6
+        + "|"
+    )
+    for one in reviewed:
+        told(*one)
 
 
 def told(
@@ -73,8 +84,7 @@ def told(
         f"| {stranger} | {pile:,} | {before:.1%} "
         f"| {single['decisions']:,}, {single['seconds'] / 60:.1f}, {single['rounds']} "
         f"| {grid['decisions']:,}, {grid['photographs']:,}, {grid['seconds'] / 60:.1f}, "
-        f"{grid['rounds']} | {fewer}, {faster} |",
-        flush=True,
+        f"{grid['rounds']} | {fewer}, {faster} |"
     )
 
 
