@@ -8,7 +8,9 @@ Needs Chromium (CHROMIUM names another than the one on PATH) and playwright, of 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +38,8 @@ def main() -> None:
         for page in ("labels", "classifier"):
             photograph(Path(f"{page}.html"), Path(f"{page}.png"))
             shrink(Path(f"{page}.png"), IMAGES / f"{page}_report.png", width=WIDTH)
+        review("results/labels", Path("review.png"))
+        shrink(Path("review.png"), IMAGES / "review.png", width=WIDTH)
 
 
 def do(command: str) -> None:
@@ -57,6 +61,34 @@ def photograph(page: Path, picture: Path) -> None:
         tab.goto(page.resolve().as_uri())
         tab.screenshot(path=picture)
         chromium.close()
+
+
+def review(labels: str, picture: Path) -> None:
+    """The review's page with a photograph of its queue, as a browser shows it."""
+    from playwright.sync_api import sync_playwright
+
+    browser = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    script = [sys.executable, "-m", "flowerray", "review", labels, "--no-browser", "--port", "0"]
+    with subprocess.Popen(script, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            found = (re.search(r"http://\S+/", line) for line in server.stderr)
+            address = next(one[0] for one in found if one)
+            with sync_playwright() as playwright:
+                chromium = playwright.chromium.launch(
+                    executable_path=browser, args=["--no-sandbox"]
+                )
+                tab = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+                tab.goto(address)
+                tab.fill("#who", "ann")
+                tab.keyboard.press("Enter")
+                tab.goto(f"{address}#/one/queue")
+                tab.wait_for_selector(".stage img")
+                tab.evaluate("document.querySelector('.panel .file').hidden = true")
+                tab.screenshot(path=picture)
+                chromium.close()
+        finally:
+            server.terminate()
 
 
 def shrink(picture: Path, target: Path, width: int) -> None:

@@ -592,3 +592,16 @@ def test_labelling_anew_keeps_what_people_said_and_no_other_classifiers_evidence
     assert done.human == 1
     there = (tmp_path / "l" / "evidence.parquet").read_bytes()
     assert there == (tmp_path / "c" / "evidence.parquet").read_bytes()
+
+
+def test_a_piles_features_cannot_be_trained_on_and_the_way_is_told(first, truth, tmp_path, capsys):
+    place, _ = first
+    look = tmp_path / "look.csv"
+    assert main(["suggest", str(place / "kept"), "--number", "12", "--out", str(look)]) == 0
+    assert f"next: flowerray extract {look} --out taught" in capsys.readouterr().out
+    filled = said(look, {uri: truth[uri] for uri in list(truth)[:12]})
+    with pytest.raises(FlowerrayError, match="kept has no labelled photographs: it is a pile's"):
+        flowerray.train(place / "kept", out=tmp_path / "c", corrections=filled)
+    labels = str(place / "labels")
+    assert main(["suggest", labels, "--number", "3", "--out", str(tmp_path / "next.csv")]) == 0
+    assert f"next: flowerray accept {labels} --corrections" in capsys.readouterr().out

@@ -269,6 +269,7 @@ def test_undo_takes_back_one_decision_after_another(labels):
     assert desk.undo("ann") == rows  # of four photographs at once
     again = Desk(Pile(str(labels)), 1)
     assert {row: one.label for row, one in again.decided.items()} == {rows[0]: "rose"}
+    assert again.undo("ann") == rows[:1] and again.undo("ann") == []  # in another sitting
     assert desk.undo("ann") == rows[:1]
     assert desk.undo("ann") == [] and not desk.decided
     desk.take_in()
@@ -322,6 +323,8 @@ def test_train_and_label_again_keeps_what_was_said(labelled, labels, sample):
     truth = dict(line.split(",") for line in sample.truth.read_text().splitlines()[1:])
     with served(labels, "--features", str(labelled[1])) as (_, address):
         assert ask(address, "api/teach", {"who": "ann"})[0] == 409  # nothing was said
+        command = told(address, "api/teach")["command"]
+        assert command.startswith("flowerray train ") and " && flowerray label " in command
         cards = told(address, "api/next", {"who": "ann", "mode": "everything", "number": 12})
         for card in cards["cards"]:
             label = truth[card["name"]]

@@ -92,7 +92,7 @@ def label(done: Any) -> str:
         share = done.accepted / labelled if labelled else 0
         lines[-1:-1] = [f"accepted: {done.accepted:,} of {labelled:,} ({share:.0%})"]
         lines += [f"review: {done.out}/review.parquet"]
-        return "\n".join([*lines, f"next: flowerray report {done.out}"])
+        return "\n".join([*lines, f"next: flowerray review {done.out}"])
     return "\n".join([*lines, f"next: flowerray accept {done.out} --min-precision 0.97"])
 
 
@@ -109,7 +109,7 @@ def accept(done: Any) -> str:
         each = counted(done.accepted)
         lines.append(f"accepted: {accepted:,} of {labelled:,} ({share:.0%}): {each}")
         lines.append(f"review: {done.out}/review.parquet")
-    return "\n".join([*lines, f"labels: {done.out}", f"next: flowerray report {done.out}"])
+    return "\n".join([*lines, f"labels: {done.out}", f"next: flowerray review {done.out}"])
 
 
 def review(done: Any) -> str:
@@ -124,13 +124,13 @@ def review(done: Any) -> str:
 
 
 def suggest(done: Any) -> str:
-    return "\n".join(
-        [
-            f"{len(done.uris):,} of {done.photographs:,} photographs in {done.out}; fill in each "
-            "one's label, none where it is none of the classes",
-            f"next: flowerray accept LABELS --corrections {done.out}, then train and label again",
-        ]
+    asked = (
+        f"{len(done.uris):,} of {done.photographs:,} photographs in {done.out}; fill in each one's "
+        "label, none where it is none of the classes"
     )
+    if done.labels is None:
+        return f"{asked}\nnext: flowerray extract {done.out} --out taught"
+    return f"{asked}\nnext: flowerray accept {done.labels} --corrections {done.out}"
 
 
 def similar(done: Any) -> str:

@@ -21,8 +21,9 @@ from flowerray.trust.suggest import suggest as chosen
 @dataclass(frozen=True)
 class SuggestSummary:
     """Of so many `photographs`, `decided` of them by people, those to look at: `uris`, the most
-    telling first, written to `out`."""
+    telling first, written to `out`; `labels` says where theirs are, if they have some."""
 
+    labels: str | None
     photographs: int
     decided: int
     uris: list[str]
@@ -38,14 +39,17 @@ def suggest(settings: SuggestSettings) -> SuggestSummary:
     """
     if answers.is_asked(settings.out):
         raise UsageError(f"{settings.out} is there: fill that in, or choose another --out")
+    likely: np.ndarray | None
+    where: str | None
     if kind_of(settings.source) == "labels":
         labels = read_output(settings.source, "labels")
         labels.check_whole()
         stored, listed, likely, decided = _of_labels(labels)
+        where = str(labels.folder)
     else:
         stored = StoredFeatures(read_output(settings.source, "features"))
         listed, decided = _of_features(stored)
-        likely = None
+        likely, where = None, None
     if settings.corrections is not None:
         said = answers.read(settings.corrections, settings.columns)
         known = {uris.key(uri) for uri in said["uri"].to_pylist()}
@@ -61,7 +65,7 @@ def suggest(settings: SuggestSettings) -> SuggestSummary:
         raise FlowerrayError(f"people have decided all of {settings.source}: nothing to suggest")
     found = listed.take(pa.array(rows)).to_pylist()
     answers.ask(settings.out, found)
-    return SuggestSummary(len(listed), int(decided.sum()), found, settings.out)
+    return SuggestSummary(where, len(listed), int(decided.sum()), found, settings.out)
 
 
 def _of_labels(

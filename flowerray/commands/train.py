@@ -222,6 +222,11 @@ def _surveyed(
     """
     columns = ["image_id", "uri", "label", "split", "error", "error_detail"]
     table = shards.read_table(output, columns if corrected else [c for c in columns if c != "uri"])
+    if table["split"].null_count == len(table):
+        raise FlowerrayError(
+            f"{output.folder} has no labelled photographs: it is a pile's; extract a folder of "
+            "classes, or a table with columns uri and label"
+        )
     if corrected:
         uris, labels = lists_of(table, "uri", "label")
         there = set(uris)

@@ -26,6 +26,7 @@ from flowerray.reports import charts
 from flowerray.reports.charts import Chart
 from flowerray.reports.page import Page, fill
 from flowerray.reports.thumbnails import Thumbnail, thumbnails
+from flowerray.sources import uris
 from flowerray.sources.photographs import REASONS
 from flowerray.trust.acceptance import HUMAN, PILE_BOUND
 from flowerray.trust.calibration import CONFIDENCE_OF_BOUND
@@ -245,9 +246,7 @@ class _Tally:
     @property
     def pile(self) -> str:
         """The folder that all photographs lie in, at any depth; "" where they share none."""
-        folders = zip(*(end.split("/")[:-1] for end in self.ends), strict=False)
-        shared = itertools.takewhile(lambda pair: pair[0] == pair[1], folders)
-        return "/".join(folder for folder, _ in shared)
+        return uris.shared_folder(self.ends)
 
     def queue(self) -> list[Row]:
         """The rows to review, the least sure first; where there are too many, half of them the

@@ -136,8 +136,8 @@ class Desk:
                     self._held.pop(row, None)
 
     def undo(self, who: str, key: str = "") -> list[int]:
-        """Take back what `who` decided last, one photograph or many: their rows, which they hold
-        again; `key` as of `decide`.
+        """Take back what `who` decided last, one photograph or many, in an earlier sitting too:
+        their rows, which they hold again; `key` as of `decide`.
 
         Raises:
             FlowerrayError: it can't be written.
@@ -145,6 +145,8 @@ class Desk:
         with self._writing:
             if key in self._answered:
                 return self._answered[key]
+            if not self._done[who]:
+                self._done[who].extend(self._last_of(who))
             if not self._done[who]:
                 return []
             before = self._done[who][-1]
@@ -219,6 +221,12 @@ class Desk:
         """How many photographs each reviewer decided."""
         with self._lock:
             return Counter({who or "?": count for who, count in self._by.items() if count})
+
+    def _last_of(self, who: str) -> list[list[tuple[int, Decided | None]]]:
+        """What `who` decided last in an earlier sitting; what was said before is not known."""
+        mine = {row: one.when for row, one in self.decided.items() if one.who == who}
+        last = max(mine.values(), default="")
+        return [[(row, None) for row, when in mine.items() if when == last]] if last else []
 
     def _remember(self, key: str, rows: list[int]) -> None:
         if key:

@@ -23,6 +23,7 @@ import numpy as np
 
 from flowerray.errors import FlowerrayError
 from flowerray.outputs.corrections import CORRECTIONS
+from flowerray.outputs.derived import THRESHOLDS
 from flowerray.outputs.kinds import kind_of
 from flowerray.review.pile import ACCEPTED, Pile
 
@@ -107,6 +108,15 @@ class Rounds:
             self.teaching = Teaching("running", "train")
         Thread(target=self._run, args=(pile, number, then), daemon=True, name="round").start()
 
+    def told(self, pile: Pile, number: int) -> dict[str, Any]:
+        """How the round stands that is made, or was made last; before the first, what `number`
+        would run."""
+        told = self.teaching.as_dict()
+        if told["state"] == "idle" and self.why_not(pile) is None:
+            commands = self._commands(pile, self._place(number))
+            told["command"] = " && ".join(_typed(words) for _, words in commands)
+        return told
+
     def end(self) -> None:
         """Stop what runs, as Ctrl-C does: what it has done is gone on with the next time."""
         self._ended = True
@@ -121,10 +131,13 @@ class Rounds:
     def _run(self, pile: Pile, number: int, then: Callable[[str], dict[str, Any]]) -> None:
         teaching = self.teaching
         try:
-            place = directory_of(self.first) / str(number)
+            place = self._place(number)
             place.mkdir(parents=True, exist_ok=True)
+            least = {n: t["threshold"] for n, t in (pile.acceptance["thresholds"] or {}).items()}
+            known = {name: one for name, one in least.items() if one is not None}
+            (place / THRESHOLDS).write_text(json.dumps(known))
             for step, words in self._commands(pile, place):
-                teaching.step, teaching.command = step, shlex.join(["flowerray", *words])
+                teaching.step, teaching.command = step, _typed(words)
                 self._do(words, teaching)
             (place / "done").touch()
             teaching.changed = then(str(place / "labels"))
@@ -135,6 +148,9 @@ class Rounds:
         except Exception as error:  # a thread's traceback nobody sees
             teaching.lines.append(f"{type(error).__name__}: {error}")
             teaching.state = "failed"
+
+    def _place(self, number: int) -> Path:
+        return directory_of(self.first) / str(number)
 
     def _commands(self, pile: Pile, place: Path) -> list[tuple[str, list[str]]]:
         assert self.features is not None
@@ -154,10 +170,7 @@ class Rounds:
         elif asked["min_confidence"] is not None:
             label += ["--min-confidence", str(asked["min_confidence"])]
         elif asked["thresholds"] is not None:
-            least = {n: t["threshold"] for n, t in asked["thresholds"].items()}
-            file = place / "thresholds.json"
-            file.write_text(json.dumps({n: t for n, t in least.items() if t is not None}))
-            label += ["--thresholds", str(file)]
+            label += ["--thresholds", str(place / THRESHOLDS)]
         return [("train", train), ("label", [*label, "--overwrite"])]
 
     def _do(self, words: list[str], teaching: Teaching) -> None:
@@ -179,6 +192,10 @@ class Rounds:
         if self._running.returncode:
             said = teaching.lines[-1] if teaching.lines else "it gave no reason"
             raise FlowerrayError(said)
+
+
+def _typed(words: list[str]) -> str:
+    return shlex.join(["flowerray", *words])
 
 
 def changes(before: Pile, after: Pile) -> dict[str, Any]:

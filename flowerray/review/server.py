@@ -84,6 +84,8 @@ class _Guard:
         async def with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 there = [(n.lower(), v) for n, v in message["headers"]]
+                if "/static/" in request.url.path:  # the next version may change it
+                    there.append((b"cache-control", b"no-cache"))
                 more = [(n.lower().encode(), v.encode()) for n, v in HEADERS.items()]
                 message = {**message, "headers": there + more}
             await send(message)

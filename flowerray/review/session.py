@@ -95,7 +95,7 @@ class Session:
         counts = desk.counts()
         folder = pile.output.folder
         return {
-            "name": folder.uri.rstrip("/").rpartition("/")[2],
+            "name": _name(pile),
             "out": str(folder),
             "round": now.number,
             "photographs": pile.listed,
@@ -251,7 +251,7 @@ class Session:
 
     def teaching(self, asked: Asked) -> Any:
         """How the round stands that is being made."""
-        return self.rounds.teaching.as_dict()
+        return self.rounds.told(self.round.pile, self.round.number + 1)
 
     def teach(self, asked: Asked) -> Any:
         """Train and label again, by what people said."""
@@ -294,6 +294,14 @@ def suspects_in(findings: str) -> list[Suspect]:
                 score = _share(row.get("score"))
                 found.append(Suspect(uri, names.class_name(label), suggested, score))
     return found
+
+
+def _name(pile: Pile) -> str:
+    """The pile's: the last of the folders that its photographs share."""
+    if not pile.listed:
+        return str(pile.output.folder)
+    ends = (pile.detail(row).uri for row in (0, pile.listed - 1))
+    return uris.shared_folder(ends).rpartition("/")[2] or str(pile.output.folder)
 
 
 def _share(written: Any) -> float:

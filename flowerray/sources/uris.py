@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 from flowerray import stores
 from flowerray.errors import FlowerrayError
@@ -62,6 +63,13 @@ def of_cell(cell: bytes | str, folder: str, place: str) -> str:
 def key(uri: str) -> str:
     """What the uris of one photograph, however it is spelled, share."""
     return names.same(uri)
+
+
+def shared_folder(uris: Iterable[str]) -> str:
+    """The folder that all of `uris` lie in, at any depth; "" where they share none. Of uris in
+    order the first and the last will do."""
+    folders = zip(*(uri.split("/")[:-1] for uri in uris), strict=False)
+    return "/".join(one for one, *_ in takewhile(lambda same: len(set(same)) == 1, folders))
 
 
 def is_file_uri(written: str) -> bool:
