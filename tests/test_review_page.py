@@ -576,6 +576,41 @@ def test_train_and_label_again_from_the_page(labels, fast, visit):
         page.wait_for_selector(f"{SHOWN}, .end")
 
 
+def test_what_check_doubts_is_decided_by_keyboard(labels, sample, visit, tmp_path):
+    wrong = sorted(sample.labelled.rglob("*.jpg"))[0]
+    findings = tmp_path / "findings.csv"
+    findings.write_text(
+        "check,uri,other_uri,label,suggested_label,score,detail,group\n"
+        f"mislabelled,{wrong},,{wrong.parent.name},tulip,0.93,,\n"
+    )
+    with served(labels, "--findings", findings) as (_, address):
+        page = visit(address)
+        go(page, "/one/suspects")
+        shown(page)
+        assert wrong.parent.name in page.inner_text(".panel").lower()
+        number = page.inner_text("button.choice:has-text('tulip') kbd >> nth=0")
+        page.keyboard.press(number)
+        page.wait_for_selector("text=That was the last one")
+        saved(page)
+    answers = corrections.kept(Folder.at(labels)).to_pylist()
+    assert [(one["uri"], one["label"]) for one in answers] == [(str(wrong), "tulip")]
+
+
+@pytest.mark.parametrize(
+    ("button", "then"), [("Open the map", "Map of the pile"), ("See what will run", "Train and")]
+)
+def test_tab_leads_everywhere(looked_at, visit, button, then):
+    page = visit(looked_at)
+    focused = "document.activeElement?.textContent.trim()"
+    for _ in range(60):
+        if page.evaluate(focused) == button:
+            break
+        page.keyboard.press("Tab")
+    assert page.evaluate(focused) == button
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"header >> text={then}")
+
+
 def test_what_is_vendored_is_what_it_says():
     said = (PAGE / "vendor" / "README.md").read_text()
     rows = re.findall(r"^\| `(\S+)` .*`([0-9a-f]{64})` \|$", said, re.MULTILINE)
