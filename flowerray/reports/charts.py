@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
 # Colours that Matplotlib draws with, and what the page makes of them.
 SERIES = [f"#0000{i:02x}" for i in range(1, 9)]
@@ -164,6 +164,28 @@ def histogram(
         _in_percent(axes.xaxis)
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    return chart
+
+
+def errors_at_speed(
+    title: str, description: str, points: Mapping[str, tuple[float, float, float, float]]
+) -> Chart:
+    """A point a name, which is written beside it: photographs a second, and the share of errors
+    with its interval (value, low, high)."""
+    chart = Chart(title, description)
+    with _axes(chart) as axes:
+        for name, (rate, error, low, high) in points.items():
+            axes.plot([rate, rate], [low, high], color=SERIES[0])
+            axes.plot([rate], [error], marker="o", color=SERIES[0])
+            axes.annotate(name, (rate, error), (7, 3), textcoords="offset points")
+        axes.set_xscale("log")
+        axes.margins(x=0.25)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("photographs a second")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        _in_percent(axes.yaxis)
     return chart
 
 
