@@ -1,4 +1,4 @@
-"""Bases and recipes side by side on a labelled set: one extraction a base, one training a recipe."""
+"""Bases and recipes side by side on a labelled set: an extraction a base, a training a recipe."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from flowerray.settings import (
 from flowerray.sources.labelled import check_apart
 from flowerray.stores.folder import located, whole_file
 from flowerray.trust.acceptance import Acceptance, thresholds_of
-from flowerray.trust.candidates import Candidate, advice
+from flowerray.trust.candidates import Candidate, Extracted, Failed, advice
 from flowerray.trust.paired import error_interval, paired
 
 ACCEPTED_AT = 0.97  # precision
@@ -45,7 +45,7 @@ FEATURE = np.dtype(np.float16)  # as shards keep them
 
 @dataclass(frozen=True)
 class CompareSummary:
-    """The candidates in the order that they were asked for, those that failed too, what to make of
+    """The candidates in the order that they were asked for, what failed instead, what to make of
     them in a line, and the page; hours and cost are for `number` photographs."""
 
     out: str
@@ -54,6 +54,7 @@ class CompareSummary:
     number: int
     price: float | None
     candidates: list[Candidate]
+    failed: list[Failed]
     advice: str
 
 
@@ -84,29 +85,36 @@ def compare(settings: CompareSettings) -> CompareSummary:
     check_apart(settings.images, settings.out, labelled=True)
     check_replaceable(page)
     tried: list[_Tried] = []
-    candidates: list[Candidate] = []
-    errors: list[FlowerrayError] = []
+    failed: list[Failed] = []
     with connection.connection(settings.address):
         for base in settings.each_base:
             for one in _tries(settings, base, f"{root}/{base}"):
                 if isinstance(one, _Tried):
                     tried.append(one)
-                    candidates.append(_beside(one, tried[0]))
                 else:
-                    failed, error = one
-                    say(f"compare: {failed.name}: {error}")
-                    candidates.append(failed)
-                    errors.append(error)
+                    say(f"compare: {one.name}: {one.reason}")
+                    failed.append(one)
     if not tried:
-        raise errors[0] if len({*map(str, errors)}) == 1 else _nothing_worked(candidates)
+        # What is the same for all of them is no fault of theirs: no photographs, say.
+        reasons = list(dict.fromkeys(one.reason for one in failed))
+        each = "; ".join(f"{one.name}: {one.reason}" for one in failed)
+        raise FlowerrayError(reasons[0] if len(reasons) == 1 else f"nothing worked: {each}")
+    candidates = [_beside(one, tried[0]) for one in tried]
     done = CompareSummary(
-        *(root, page, tried[0].classes, settings.number, settings.price),
-        *(candidates, advice(candidates)),
+        out=root,
+        page=page,
+        classes=tried[0].classes,
+        number=settings.number,
+        price=settings.price,
+        candidates=candidates,
+        failed=failed,
+        advice=advice(candidates),
     )
     html = compare_page.render(
         settings.images,
         done.classes,
         candidates,
+        failed,
         done.advice,
         settings.number,
         command_line("compare", settings),
@@ -116,14 +124,7 @@ def compare(settings: CompareSettings) -> CompareSummary:
     return done
 
 
-def _nothing_worked(candidates: list[Candidate]) -> FlowerrayError:
-    reasons = "; ".join(f"{one.name}: {one.failed}" for one in candidates)
-    return FlowerrayError(f"none of the bases could be compared: {reasons}")
-
-
-def _tries(
-    settings: CompareSettings, base: str, directory: str
-) -> Iterator[_Tried | tuple[Candidate, FlowerrayError]]:
+def _tries(settings: CompareSettings, base: str, directory: str) -> Iterator[_Tried | Failed]:
     """Extract by `base`, and train each recipe on that."""
     shared = {
         field.name
@@ -145,9 +146,9 @@ def _tries(
                 **{name: getattr(settings, name) for name in shared},
             )
         )
-        extracted = _of_features(features, settings)
+        extracted = _extracted(features, settings)
     except FlowerrayError as error:
-        yield Candidate(base=base, failed=str(error)), error
+        yield Failed(base, str(error))
         return
     for recipe in settings.each_recipe:
         out = f"{directory}/{recipe}/classifier"
@@ -161,18 +162,17 @@ def _tries(
                     **{name: getattr(settings, name) for name in stores},
                 )
             )
-            yield _judged(out, replace(extracted, base=base, recipe=recipe))
+            yield _judged(out, recipe, extracted)
         except FlowerrayError as error:
-            yield Candidate(base=base, recipe=recipe, failed=str(error)), error
+            yield Failed(f"{base} {recipe}", str(error))
 
 
-def _of_features(directory: str, settings: CompareSettings) -> Candidate:
-    """What the extraction tells of each of its candidates."""
+def _extracted(directory: str, settings: CompareSettings) -> Extracted:
     stored = StoredFeatures(read_output(directory, "features"))
     timing: dict[str, Any] = stored.output.run.get("timing", {})
     rate = timing["photographs"] / timing["seconds"] if timing.get("seconds") else None
     hours = settings.number / rate / 3600 if rate else None
-    return Candidate(
+    return Extracted(
         base=stored.spec.base,
         precision=stored.spec.precision,
         rate=rate,
@@ -183,18 +183,19 @@ def _of_features(directory: str, settings: CompareSettings) -> Candidate:
     )
 
 
-def _judged(directory: str, candidate: Candidate) -> _Tried:
-    """`candidate` with what the evidence of the classifier in `directory` says of it."""
+def _judged(directory: str, recipe: str, extracted: Extracted) -> _Tried:
+    """What the evidence of the classifier in `directory` says."""
     trained, evidence = classifier.load(directory), classifier.evidence(directory)
-    right = pc.equal(evidence["prediction"], evidence["label"]).to_numpy(zero_copy_only=False)
+    right = pc.equal(evidence["prediction"], evidence["label"]).to_numpy()
     errors, number = int((~right).sum()), len(right)
     if not number:
         raise FlowerrayError(
             f"{directory} has no evidence: every photograph is a copy of others; add different ones"
         )
     low, high = error_interval(errors, number)
-    judged = replace(
-        candidate,
+    candidate = Candidate(
+        **vars(extracted),
+        recipe=recipe,
         photographs=number,
         errors=errors,
         error=errors / number,
@@ -204,7 +205,7 @@ def _judged(directory: str, candidate: Candidate) -> _Tried:
         accepted=_share_accepted(trained, evidence),
     )
     known = dict(zip(evidence["uri"].to_pylist(), right.tolist(), strict=True))
-    return _Tried(judged, trained.classes, known)
+    return _Tried(candidate, trained.classes, known)
 
 
 def _share_accepted(trained: Classifier, evidence: pa.Table) -> float:

@@ -281,13 +281,11 @@ def _findings_in_a_file(done: Any) -> str:
 
 
 def compare(done: Any) -> str:
-    several = len({one.recipe for one in done.candidates if one.recipe}) > 1
+    several = len({one.recipe for one in done.candidates}) > 1
     head = ["base", "recipe", "errors", "share (95%)", "calibration", "accepted", "a second"]
     head += ["bytes", "hours", *(["cost"] if done.price is not None else []), "p"]
     rows = [head]
     for one in done.candidates:
-        if one.failed is not None:
-            continue
         share = f"{one.error:.1%} ({one.error_low:.1%} to {one.error_high:.1%})"
         row = [one.base, one.recipe, f"{one.errors:,}/{one.photographs:,}", share]
         row += [f"{one.calibration_error:.3f}", f"{one.accepted:.0%}", _or_dash(one.rate, ",.1f")]
@@ -301,7 +299,7 @@ def compare(done: Any) -> str:
         "  ".join(f"{cell:{'<' if i < left else '>'}{w}}" for i, (cell, w) in cells).rstrip()
         for cells in (enumerate(zip(row, widths, strict=True)) for row in rows)
     ]
-    failed = [f"{one.name}: {one.failed}" for one in done.candidates if one.failed is not None]
+    failed = [f"{one.name}: {one.reason}" for one in done.failed]
     return "\n".join(
         [
             *(lines + failed),

@@ -10,53 +10,67 @@ from flowerray.trust.paired import CHANCE, Paired
 FASTER = 1.2  # times; what is less may be the machine's own mood
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One base with one recipe, or, with what `failed`, why there is no more to say of it.
-
-    `errors` of `photographs`, each judged by a head that was not fitted on it, and the interval of
-    their share, see ``flowerray.trust.paired.error_interval``; the expected `calibration_error` of
-    photographs to come; `accepted`, the share of the photographs whose label `--min-precision
-    0.97` takes. `rate` is photographs a second through the base here, start-up aside, over the
-    `timed` ones; None where the extraction's timing was lost. `feature_bytes` are of one
-    photograph; `hours` and `cost` of as many as were asked for. `beside` compares it with the first
-    candidate: None for that one itself, and where no photograph was judged by both.
-    """
+@dataclass(frozen=True)
+class Extracted:
+    """What a base's extraction tells of each of its candidates: `rate` is photographs a second
+    here, start-up aside, over the `timed` ones, None where a kill took the timing with it;
+    `feature_bytes` are of one photograph; `hours` and `cost`, where a price was given, of as many
+    as were asked for."""
 
     base: str
-    recipe: str | None = None
-    failed: str | None = None
-    precision: str | None = None
-    photographs: int | None = None
-    errors: int | None = None
-    error: float | None = None
-    error_low: float | None = None
-    error_high: float | None = None
-    calibration_error: float | None = None
-    accepted: float | None = None
-    rate: float | None = None
-    timed: int | None = None
-    feature_bytes: int | None = None
-    hours: float | None = None
-    cost: float | None = None
+    precision: str
+    rate: float | None
+    timed: int | None
+    feature_bytes: int
+    hours: float | None
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Candidate(Extracted):
+    """One base with one recipe.
+
+    `errors` of `photographs`, each judged by a head that was not fitted on it, their share `error`
+    and its interval, see ``flowerray.trust.paired.error_interval``; the expected
+    `calibration_error` of photographs to come; `accepted`, the share of the photographs whose
+    label `--min-precision 0.97` takes. `beside` compares it with the first candidate: None for
+    that one itself, and where no photograph was judged by both.
+    """
+
+    recipe: str
+    photographs: int
+    errors: int
+    error: float
+    error_low: float
+    error_high: float
+    calibration_error: float
+    accepted: float
     beside: Paired | None = None
 
     @property
     def name(self) -> str:
         """What it is called in a sentence."""
-        return f"{self.base} {self.recipe}" if self.recipe else self.base
+        return f"{self.base} {self.recipe}"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What couldn't be tried, a base or a base with a recipe, and why."""
+
+    name: str
+    reason: str
 
 
 def advice(candidates: Sequence[Candidate]) -> str:
-    """One line: which of `candidates` errs less than the first that worked, of which there is one,
-    and which is faster with the same errors within noise.
+    """One line: which of `candidates`, one at least, errs less than the first, and which is faster
+    with the same errors within noise.
 
     By McNemar's test on the photographs that both judged (``flowerray.trust.paired.paired``). To
     err less its p value must be as small as CHANCE over the number of tests (Bonferroni), so that
     of many candidates none is called better by chance; to be the same within noise it must be above
     CHANCE by itself. Between them nothing is claimed.
     """
-    first, *others = [one for one in candidates if one.failed is None]
+    first, *others = candidates
     tested = [(one, one.beside) for one in others if one.beside is not None]
     said = []
     better = [(one, by) for one, by in tested if by.difference < 0 and by.p <= CHANCE / len(tested)]
