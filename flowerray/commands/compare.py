@@ -77,8 +77,8 @@ def compare(settings: CompareSettings) -> CompareSummary:
         UsageError: a base that there is none of, or an output among the photographs.
         FlowerrayError: nothing could be tried, or the cluster can't be reached.
     """
-    root = settings.out.rstrip("/")
-    page = located(f"{root}/compare.html")
+    root = located(settings.out)
+    page = f"{root}/compare.html"
     for base in settings.each_base:
         base_named(base)
     kinds.check_photographs(settings.images)

@@ -19,8 +19,8 @@ def render(
     number: int,
     command: str,
 ) -> str:
-    """The HTML of the `candidates`, one at least, that were tried on `images`, and of what `failed`.
-    Hours and cost are for `number` photographs; `command` is what made all of it."""
+    """The HTML of the `candidates`, one at least, that were tried on `images`, and of what
+    `failed`. Hours and cost are for `number` photographs; `command` is what made all of it."""
     points = {
         one.name: (one.rate, one.error, one.error_low, one.error_high)
         for one in candidates
