@@ -266,17 +266,17 @@ BARELY = Paired(600, 30, 15, 0.036, -0.025, -0.05, -0.001)
         ([], "vgg16 mlp: there is nothing to compare it with"),
         (
             [candidate("resnet50", 120.0, SAME)],
-            "resnet50 mlp: the same errors as vgg16 mlp within noise (-1.5% to +2.8%, p 0.652) at "
+            "resnet50 mlp: the same errors as vgg16 mlp within noise (-1.5 to +2.8 points, p 0.652) at "
             "4.0 times the speed",
         ),
         ([candidate("a", 33.0, SAME)], "vgg16 mlp: none errs less, and none is faster"),
         ([candidate("a", None, SAME)], "vgg16 mlp: none errs less, and none is faster"),
         (
             [candidate("a", 15.0, BETTER)],
-            "a mlp: 5.0% fewer errors than vgg16 mlp (p below 0.001) at 0.5 times the speed",
+            "a mlp: 5.0 points fewer errors than vgg16 mlp (p below 0.001) at 0.5 times the speed",
         ),
         ([candidate("vgg16", 30.0, BETTER, "logistic")], "vgg16 mlp (p below 0.001)"),
-        ([candidate("a", 30.0, BARELY)], "a mlp: 2.5% fewer errors"),
+        ([candidate("a", 30.0, BARELY)], "a mlp: 2.5 points fewer errors"),
         # Of two tests one comes out so by chance too often, and it is not the same either.
         ([candidate("a", 90.0, BARELY), candidate("b", 30.0, SAME)], "vgg16 mlp: none errs less"),
         ([candidate("a", 9.0, BETTER), candidate("b", 90.0, SAME)], "; b mlp: the same errors as"),

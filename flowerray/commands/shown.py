@@ -291,7 +291,8 @@ def compare(done: Any) -> str:
         row += [f"{one.calibration_error:.3f}", f"{one.accepted:.0%}", _or_dash(one.rate, ",.1f")]
         row += [f"{one.feature_bytes:,}", _or_dash(one.hours, ",.1f")]
         row += [_or_dash(one.cost, ",.2f")] if done.price is not None else []
-        rows.append([*row, _or_dash(one.beside and one.beside.p, ".3f")])
+        p = one.beside and one.beside.p
+        rows.append([*row, "<0.001" if p is not None and p < 0.001 else _or_dash(p, ".3f")])
     rows = rows if several else [[row[0], *row[2:]] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = 1 + several

@@ -77,7 +77,7 @@ def advice(candidates: Sequence[Candidate]) -> str:
     if better:
         one, by = min(better, key=lambda pair: pair[1].difference)
         said.append(
-            f"{one.name}: {-by.difference:.1%} fewer errors than {first.name} "
+            f"{one.name}: {-100 * by.difference:.1f} points fewer errors than {first.name} "
             f"(p {_p(by.p)}){_at_speed(one, first)}"
         )
     rates = [(one.rate / first.rate, one, by) for one, by in tested if one.rate and first.rate]
@@ -85,8 +85,8 @@ def advice(candidates: Sequence[Candidate]) -> str:
     if faster:
         times, one, by = max(faster, key=lambda each: each[0])
         said.append(
-            f"{one.name}: the same errors as {first.name} within noise ({by.low:+.1%} to "
-            f"{by.high:+.1%}, p {_p(by.p)}) at {times:.1f} times the speed"
+            f"{one.name}: the same errors as {first.name} within noise "
+            f"({100 * by.low:+.1f} to {100 * by.high:+.1f} points, p {_p(by.p)}) at {times:.1f} times the speed"
         )
     if said:
         return "; ".join(said)
