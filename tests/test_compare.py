@@ -266,8 +266,8 @@ BARELY = Paired(600, 30, 15, 0.036, -0.025, -0.05, -0.001)
         ([], "vgg16 mlp: there is nothing to compare it with"),
         (
             [candidate("resnet50", 120.0, SAME)],
-            "resnet50 mlp: the same errors as vgg16 mlp within noise (-1.5 to +2.8 points, p 0.652) at "
-            "4.0 times the speed",
+            "resnet50 mlp: the same errors as vgg16 mlp within noise (-1.5 to +2.8 points, "
+            "p 0.652) at 4.0 times the speed",
         ),
         ([candidate("a", 33.0, SAME)], "vgg16 mlp: none errs less, and none is faster"),
         ([candidate("a", None, SAME)], "vgg16 mlp: none errs less, and none is faster"),
