@@ -293,7 +293,7 @@ def test_the_page_runs_no_name_and_holds_all_it_shows(compared, visit):
     page = visit(Path(compared.page))
     assert page.locator("header bdi").all_inner_texts() == ["photographs", *sorted(NAMES)]
     assert page.locator("#table tbody tr").count() == 4
-    assert page.locator("#speed svg.chart text", has_text="thumbnail mlp").count() == 1
+    assert page.locator("#errors svg.chart text", has_text="thumbnail mlp").count() == 1
     assert compared.advice in page.locator(".said").inner_text()
 
 

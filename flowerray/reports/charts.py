@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 # Colours that Matplotlib draws with, and what the page makes of them.
 SERIES = [f"#0000{i:02x}" for i in range(1, 9)]
@@ -167,25 +167,20 @@ def histogram(
     return chart
 
 
-def errors_at_speed(
-    title: str, description: str, points: Mapping[str, tuple[float, float, float, float]]
+def intervals(
+    title: str, description: str, rows: Mapping[str, tuple[float, float, float]]
 ) -> Chart:
-    """A point a name, which is written beside it: photographs a second, and the share of errors
-    with its interval (value, low, high)."""
+    """A row a name, the first on top: a share, and the line from its low to its high."""
     chart = Chart(title, description)
     with _axes(chart) as axes:
-        for name, (rate, error, low, high) in points.items():
-            axes.plot([rate, rate], [low, high], color=SERIES[0])
-            axes.plot([rate], [error], marker="o", color=SERIES[0])
-            axes.annotate(name, (rate, error), (7, 3), textcoords="offset points")
-        axes.set_xscale("log")
-        axes.margins(x=0.25)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("photographs a second")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-        _in_percent(axes.yaxis)
+        for i, (share, low, high) in enumerate(rows.values()):
+            axes.plot([low, high], [i, i], color=SERIES[0])
+            axes.plot([share], [i], marker="o", color=SERIES[0])
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.yaxis.grid(False)
+        _in_percent(axes.xaxis)
     return chart
 
 

@@ -21,15 +21,10 @@ def render(
 ) -> str:
     """The HTML of the `candidates`, one at least, that were tried on `images`, and of what
     `failed`. Hours and cost are for `number` photographs; `command` is what made all of it."""
-    points = {
-        one.name: (one.rate, one.error, one.error_low, one.error_high)
-        for one in candidates
-        if one.rate is not None
-    }
-    chart = charts.errors_at_speed(
-        "Errors at a speed",
-        "Lower is better, and so is further right. The lines are the intervals of the table.",
-        points,
+    chart = charts.intervals(
+        "Share of errors",
+        "The lines are the 95% intervals of the table.",
+        {one.name: (one.error, one.error_low, one.error_high) for one in candidates},
     )
     return fill(
         "compare.html",
@@ -40,6 +35,6 @@ def render(
         advice=advice,
         number=number,
         costs=any(one.cost is not None for one in candidates),
-        chart=chart if points else None,
+        chart=chart,
         command=command,
     )

@@ -86,7 +86,8 @@ def advice(candidates: Sequence[Candidate]) -> str:
         times, one, by = max(faster, key=lambda each: each[0])
         said.append(
             f"{one.name}: the same errors as {first.name} within noise "
-            f"({100 * by.low:+.1f} to {100 * by.high:+.1f} points, p {_p(by.p)}) at {times:.1f} times the speed"
+            f"({100 * by.low:+.1f} to {100 * by.high:+.1f} points, p {_p(by.p)}) "
+            f"at {times:.1f} times the speed"
         )
     if said:
         return "; ".join(said)
