@@ -8,6 +8,7 @@ from flowerray.commands.accept import AcceptSummary
 from flowerray.commands.audit import AuditSummary
 from flowerray.commands.baseline import BaselineSummary
 from flowerray.commands.check import CheckSummary
+from flowerray.commands.compare import CompareSummary
 from flowerray.commands.export import ExportSummary
 from flowerray.commands.extract import ExtractSummary
 from flowerray.commands.label import LabelSummary
@@ -681,6 +682,87 @@ def check(
 
     Returns:
         CheckSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def compare(
+    images: str | PathLike[str],
+    *,
+    bases: str,
+    out: str | PathLike[str],
+    recipes: str = 'mlp',
+    precision: Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'] = 'auto',
+    number: int = 1000000,
+    price: float | None = None,
+    weights: str | PathLike[str] = 'imagenet',
+    seed: int = 0,
+    uri_column: str | None = None,
+    label_column: str | None = None,
+    max_megapixels: float = 100.0,
+    max_megabytes: float = 256.0,
+    formats: str | None = None,
+    read_timeout: float = 60.0,
+    decode_timeout: float = 60.0,
+    address: str | None = None,
+    device: Literal['auto', 'cpu', 'gpu'] = 'auto',
+    actors: int | None = None,
+    threads: int | None = None,
+    batch_size: int | None = None,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
+) -> CompareSummary:
+    """Try bases and recipes on a labelled set: errors, speed, cost, and which to take.
+
+    Args:
+        images (str | PathLike[str]): labelled photographs, as for `flowerray extract`
+        bases (str): pretrained bases, with commas between; the first is what the others are
+            compared with
+        out (str | PathLike[str]): directory for BASE/features, BASE/RECIPE/classifier and
+            compare.html; what is there already is not made again
+        recipes (str, default 'mlp'): how heads are built and fitted, with commas between: mlp,
+            logistic
+        precision (Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'], default 'auto'):
+            arithmetic of the bases
+        number (int, default 1000000): photographs that hours and cost are told for
+        price (float | None, default None): what an hour of this machine costs, or of the
+            cluster, in whatever currency
+        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, which only its own
+            base can take, or random (for smoke tests)
+        seed (int, default 0): seed of split and training
+        uri_column (str | None, default None): the table's column of photographs [uri, or the
+            likeliest, which is said]
+        label_column (str | None, default None): the table's column of classes [label, or the
+            likeliest, which is said]
+        max_megapixels (float, default 100.0): reject larger photographs before decoding them
+        max_megabytes (float, default 256.0): reject larger files before reading them
+        formats (str | None, default None): image formats to decode, with commas between, or
+            all; what is in another is rejected [jpeg,png,webp,gif,bmp,tiff,ppm,avif]
+        read_timeout (float, default 60.0): give a photograph up that is not read in so many
+            seconds
+        decode_timeout (float, default 60.0): give a photograph up that is not decoded in so
+            many seconds
+        address (str | None, default None): Ray cluster to run on (host:port or auto); without
+            it, and outside a Ray job, a Ray of one node starts and stops with the command
+        device (Literal['auto', 'cpu', 'gpu'], default 'auto'): what each actor computes on; gpu
+            asks a cluster that scales from zero for GPU nodes
+        actors (int | None, default None): Ray actors, each with its own base [one a GPU, and
+            one a CPU elsewhere]
+        threads (int | None, default None): CPU threads that each actor computes with [1, more
+            where memory is short], or on a GPU decodes with [all CPUs beside the GPU]
+        batch_size (int | None, default None): photographs in one forward pass [16, on a GPU
+            128]
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
+
+    Returns:
+        CompareSummary
 
     Raises:
         UsageError: an option is of another type, out of range, or contradicts another.

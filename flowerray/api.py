@@ -22,6 +22,7 @@ from flowerray.settings import (
     AuditSettings,
     BaselineSettings,
     CheckSettings,
+    CompareSettings,
     EvaluateSettings,
     ExportSettings,
     ExtractSettings,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from flowerray.commands.audit import AuditSummary
     from flowerray.commands.baseline import BaselineSummary
     from flowerray.commands.check import CheckSummary
+    from flowerray.commands.compare import CompareSummary
     from flowerray.commands.export import ExportSummary
     from flowerray.commands.extract import ExtractSummary
     from flowerray.commands.label import LabelSummary
@@ -222,6 +224,14 @@ def check(settings: CheckSettings) -> CheckSummary:
 
 
 @_call
+def compare(settings: CompareSettings) -> CompareSummary:
+    """Try bases and recipes on a labelled set: errors, speed, cost, and which to take."""
+    from flowerray.commands.compare import compare
+
+    return compare(settings)
+
+
+@_call
 def report(settings: ReportSettings) -> ReportSummary:
     """Make one HTML page of a classifier or of labels, to look at and to correct labels on."""
     from flowerray.commands.report import report
@@ -249,7 +259,7 @@ CALLS = {
     call.__name__: call
     for call in (
         *(extract, train, label, accept, suggest, audit, similar, run, evaluate, verify),
-        *(check, report, export, baseline),
+        *(check, compare, report, export, baseline),
     )
 }
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _to_go_on(words: Sequence[str]) -> str:
     """What to do after an interruption: only what keeps its work in shards or epochs goes on."""
-    if not {"extract", "train", "label", "run"} & set(words[:1]):
+    if not {"extract", "train", "label", "run", "compare"} & set(words[:1]):
         return ""
     return f"; {GO_ON}" + (", without --overwrite" if "--overwrite" in words else "")
 

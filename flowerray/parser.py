@@ -26,6 +26,7 @@ from flowerray.settings import (
     CheckSettings,
     ClusterSettings,
     CommandSettings,
+    CompareSettings,
     EvaluateSettings,
     ExportSettings,
     ExtractSettings,
@@ -212,6 +213,17 @@ JOBS: dict[str, Command] = {
             "flowerray check features --out findings.csv",
             "flowerray check flower_photos --only leakage,two_labels,unreadable --strict",
             "flowerray check kept --keep-one pile.csv",
+        ),
+    ),
+    "compare": Command(
+        "try bases and recipes on a labelled set: errors, speed, cost, and which to take",
+        CompareSettings,
+        api.compare,
+        shown.compare,
+        (
+            "flowerray compare flower_photos --bases vgg16,resnet50 --out compared",
+            "flowerray compare flower_photos --bases vgg16,thumbnail --recipes mlp,logistic "
+            "--out compared --number 5000000 --price 0.4",
         ),
     ),
     "report": Command(

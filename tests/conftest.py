@@ -290,6 +290,31 @@ def browser():
         chromium.close()
 
 
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Any]:
+    """Open a file in a browser of its own; at the end, nothing but the file was asked for and
+    nothing was complained of."""
+    opened = []
+
+    def open_page(file, **options):
+        context = browser.new_context(**{"accept_downloads": True, **options})
+        page = context.new_page()
+        said, asked = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(file.as_uri())
+        opened.append((context, page, said, asked, file))
+        return page
+
+    yield open_page
+    for context, page, said, asked, file in opened:
+        assert said == []
+        assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {file.as_uri()}
+        assert page.evaluate("window.broken") is None
+        context.close()
+
+
 def barriers(page: Any) -> list[str]:
     """What axe-core calls serious or critical of an open page: each rule, and the elements."""
     from axe_playwright_python.sync_playwright import Axe

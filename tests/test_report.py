@@ -424,31 +424,6 @@ def test_damage_is_said_in_a_line(full_labels, full_classifier, tmp_path):
 # In a browser.
 
 
-@pytest.fixture
-def visit(browser):
-    """Open a file in a browser of its own; at the end, nothing but the file was asked for and
-    nothing was complained of."""
-    opened = []
-
-    def open_page(file, **options):
-        context = browser.new_context(**{"accept_downloads": True, **options})
-        page = context.new_page()
-        said, asked = [], []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(file.as_uri())
-        opened.append((context, page, said, asked, file))
-        return page
-
-    yield open_page
-    for context, page, said, asked, file in opened:
-        assert said == []
-        assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {file.as_uri()}
-        assert page.evaluate("window.broken") is None
-        context.close()
-
-
 @pytest.fixture(scope="module")
 def pages(full_labels, full_classifier, tmp_path_factory):
     directory = tmp_path_factory.mktemp("pages")

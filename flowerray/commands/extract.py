@@ -14,7 +14,7 @@ from flowerray.bases import weights as pretrained
 from flowerray.bases.spec import PREPARATIONS, BaseSpec, base_named
 from flowerray.bases.weights import Weights
 from flowerray.outputs import kinds, shards
-from flowerray.outputs.record import recorded_spec, writing
+from flowerray.outputs.record import recorded_spec, with_record, writing
 from flowerray.outputs.setup import open_output
 from flowerray.pipeline import connection, inference
 from flowerray.pipeline.features import FeatureWork
@@ -92,6 +92,8 @@ def _extract_into(
             output, base = prepared(output, spec, weights, settings.limits, (like or output).folder)
             work = FeatureWork(settings.augment == "mirror")
             timing, counts = inference.run(output, work, base, settings, "extract")
+    if timing.computed:
+        output = with_record(output, timing=timing.recorded)
     counts += shards.rejects(output, but=to_do)
     rejected = dict(counts.most_common())
     shards.check_some_used(output.manifest.rows, rejected, shards.RETRY)

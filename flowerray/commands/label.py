@@ -21,8 +21,8 @@ from flowerray.commands.accept import (
     finished,
     undecided,
 )
-from flowerray.commands.compared import compared
 from flowerray.commands.extract import ExtractSummary, Like, extract_listed
+from flowerray.commands.pile_shift import pile_shift
 from flowerray.errors import UsageError
 from flowerray.heads import classifier
 from flowerray.heads.classifier import Classifier
@@ -184,11 +184,9 @@ def _label_into(
                     output = undecided(output)
                 timing, _ = inference.run(output, work, base, settings, "label")
     if timing.computed:
-        took = {"seconds": timing.seconds, "startup_seconds": timing.startup_seconds}
-        last = {"photographs": timing.computed, **took, "actors": timing.actors}
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         made = {"command": command, "classifier": settings.classifier, "when": now}
-        output = with_record(output, timing=last, made=made)
+        output = with_record(output, timing=timing.recorded, made=made)
     # Evidence speaks of the classifier's own precision.
     if spec.precision == trained.base_spec.precision and not folder.exists(EVIDENCE):
         folder.write(EVIDENCE, Folder.at(settings.classifier).read(EVIDENCE))
@@ -248,7 +246,7 @@ def _head_here(trained: Classifier, spec: BaseSpec) -> PreparedHead:
 def _with_shift(output: Output, stored: StoredFeatures) -> tuple[Output, list[str]]:
     """`output` with how it differs from the evidence in its record, and in what it doesn't look
     like that, which is said."""
-    differences = compared(output, stored)
+    differences = pile_shift(output, stored)
     shift = [dataclasses.asdict(one) for one in differences]
     if output.run.get("shift") != shift:
         output = with_record(output, shift=shift)

@@ -34,7 +34,7 @@ def report(settings: ReportSettings) -> ReportSummary:
     from flowerray.reports import classifier_page, labels_page
 
     source, out = Folder.at(settings.source), located(settings.out)
-    _check_out(out)
+    check_replaceable(out)
     there = source.names(".")
     if "classifier.json" in there:
         kind, page = "classifier", classifier_page.render(settings.source, settings.thumbnails)
@@ -51,7 +51,7 @@ def report(settings: ReportSettings) -> ReportSummary:
     return ReportSummary(out, kind, page.photographs, page.shown, len(html))
 
 
-def _check_out(out: str) -> None:
+def check_replaceable(out: str) -> None:
     """Refuse before the work, not after it."""
     if not stores.is_remote(out) and os.path.isdir(out):
         raise FlowerrayError(f"{out} is a directory: choose a file for --out")

@@ -280,6 +280,42 @@ def _findings_in_a_file(done: Any) -> str:
     return rest_in_a_file("findings.csv", as_csv(done.findings))
 
 
+def compare(done: Any) -> str:
+    several = len({one.recipe for one in done.candidates}) > 1
+    head = ["base", "recipe", "errors", "share (95%)", "calibration", "accepted", "a second"]
+    head += ["bytes", "hours", *(["cost"] if done.price is not None else []), "p"]
+    rows = [head]
+    for one in done.candidates:
+        share = f"{one.error:.1%} ({one.error_low:.1%} to {one.error_high:.1%})"
+        row = [one.base, one.recipe, f"{one.errors:,}/{one.photographs:,}", share]
+        row += [f"{one.calibration_error:.3f}", f"{one.accepted:.0%}", _or_dash(one.rate, ",.1f")]
+        row += [f"{one.feature_bytes:,}", _or_dash(one.hours, ",.1f")]
+        row += [_or_dash(one.cost, ",.2f")] if done.price is not None else []
+        p = one.beside and one.beside.p
+        rows.append([*row, "<0.001" if p is not None and p < 0.001 else _or_dash(p, ".3f")])
+    rows = rows if several else [[row[0], *row[2:]] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = 1 + several
+    lines = [
+        "  ".join(f"{cell:{'<' if i < left else '>'}{w}}" for i, (cell, w) in cells).rstrip()
+        for cells in (enumerate(zip(row, widths, strict=True)) for row in rows)
+    ]
+    failed = [f"{one.name}: {one.reason}" for one in done.failed]
+    return "\n".join(
+        [
+            *(lines + failed),
+            f"hours{' and cost' if done.price is not None else ''} are for {done.number:,} "
+            "photographs; p: that the errors differ from the first row's by chance alone",
+            f"advice: {done.advice}",
+            f"page: {done.page}",
+        ]
+    )
+
+
+def _or_dash(number: float | None, form: str) -> str:
+    return "-" if number is None else format(number, form)
+
+
 def report(done: Any) -> str:
     return (
         f"{done.shown:,} of {done.photographs:,} photographs shown\n"

@@ -43,6 +43,12 @@ class Timing:
     seconds: float
     actors: int
 
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What the record of an output keeps of it."""
+        took = {"seconds": self.seconds, "startup_seconds": self.startup_seconds}
+        return {"photographs": self.computed, **took, "actors": self.actors}
+
 
 def run(
     output: Output, work: Work, base: PreparedBase, settings: InferenceSettings, what: str

@@ -167,6 +167,23 @@ def histogram(
     return chart
 
 
+def intervals(
+    title: str, description: str, rows: Mapping[str, tuple[float, float, float]]
+) -> Chart:
+    """A row a name, the first on top: a share, and the line from its low to its high."""
+    chart = Chart(title, description)
+    with _axes(chart) as axes:
+        for i, (share, low, high) in enumerate(rows.values()):
+            axes.plot([low, high], [i, i], color=SERIES[0])
+            axes.plot([share], [i], marker="o", color=SERIES[0])
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.yaxis.grid(False)
+        _in_percent(axes.xaxis)
+    return chart
+
+
 def _in_percent(*scales: Any) -> None:
     for scale in scales:
         scale.set_major_formatter(PercentFormatter(1))

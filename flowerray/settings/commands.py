@@ -10,10 +10,12 @@ from flowerray.settings.groups import (
     AcceptanceSettings,
     ColumnSettings,
     PhotographSettings,
+    PlanSettings,
     StorageSettings,
     ThresholdSettings,
     UriColumnSettings,
 )
+from flowerray.settings.jobs import PRECISIONS
 from flowerray.settings.options import MOST_SEED, Settings, option
 
 CHECKS = {
@@ -29,6 +31,7 @@ CHECKS = {
     "small": "have fewer pixels a side than the base takes",
     "extreme_aspect": "are far longer one way than the other",
 }
+QUICK_RECIPES = ("mlp", "logistic")  # fitted in seconds, so `train` cross-validates them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +85,7 @@ class ReviewSettings(PhotographSettings):
         metavar="DIR",
         output="only",
     )
-    recipe: str = option(
-        "how the head is built and fitted then", "mlp", choices=("mlp", "logistic")
-    )
+    recipe: str = option("how the head is built and fitted then", "mlp", choices=QUICK_RECIPES)
     findings: str | None = option(
         "what `flowerray check --out` wrote, to decide on wrong labels of the labelled set too",
         None,
@@ -227,6 +228,69 @@ class CheckSettings(PhotographSettings, ColumnSettings):
     def checks(self) -> list[str]:
         """The names of the checks to do."""
         return [name.strip() for name in self.only.split(",")] if self.only else list(CHECKS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(PlanSettings, PhotographSettings, ColumnSettings):
+    """Settings of :func:`flowerray.compare`."""
+
+    images: str = option(
+        "labelled photographs, as for `flowerray extract`", positional=True, path=True
+    )
+    bases: str = option(
+        "pretrained bases, with commas between; the first is what the others are compared with",
+        metavar="NAMES",
+    )
+    out: str = option(
+        "directory for BASE/features, BASE/RECIPE/classifier and compare.html; what is there "
+        "already is not made again",
+        metavar="DIR",
+        path=True,
+    )
+    recipes: str = option(
+        f"how heads are built and fitted, with commas between: {', '.join(QUICK_RECIPES)}", "mlp"
+    )
+    precision: str = option("arithmetic of the bases", "auto", choices=("auto", *PRECISIONS))
+    number: int = option(
+        "photographs that hours and cost are told for", 1_000_000, minimum=1, metavar="N"
+    )
+    price: float | None = option(
+        "what an hour of this machine costs, or of the cluster, in whatever currency",
+        None,
+        minimum=0.0,
+        metavar="PRICE",
+    )
+    weights: str = option(
+        "imagenet, a file, which only its own base can take, or random (for smoke tests)",
+        "imagenet",
+        metavar="WEIGHTS",
+        path=True,
+    )
+    seed: int = option("seed of split and training", 0, minimum=0, maximum=MOST_SEED, metavar="N")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.each_base:
+            raise UsageError("--bases names none; `flowerray bases` lists them")
+        unknown = sorted(set(self.each_recipe) - set(QUICK_RECIPES))
+        if unknown or not self.each_recipe:
+            mend = f"choose of {', '.join(QUICK_RECIPES)}, which are cross-validated"
+            raise UsageError(f"--recipes is {self.recipes!r}; {mend}")
+
+    @property
+    def each_base(self) -> list[str]:
+        """The names of the bases, each once."""
+        return _names(self.bases)
+
+    @property
+    def each_recipe(self) -> list[str]:
+        """The names of the recipes, each once."""
+        return _names(self.recipes)
+
+
+def _names(listed: str) -> list[str]:
+    names = (name.strip() for name in listed.split(","))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,15 +67,8 @@ def asked_for(
     if settings.min_precision is not None:
         if found := _of_the_pile(settings.min_precision, classes, evidence_in, decided_here):
             return Acceptance(settings.min_precision, None, found)
-        table = classifier.evidence(evidence_in)
-        table = table.filter(pc.less_equal(table["novelty"], 1))
-        found = calibration.thresholds(
-            pc.fill_null(pc.index_in(table["prediction"], pa.array(classes)), -1).to_numpy(),
-            table["confidence"].to_numpy(),
-            pc.equal(table["prediction"], table["label"]).to_numpy(),
-            classes,
-            settings.min_precision,
-        )
+        evidence = classifier.evidence(evidence_in)
+        found = thresholds_of(evidence, classes, settings.min_precision)
         _tell(found, settings.min_precision)
         return Acceptance(settings.min_precision, None, found)
     if settings.min_confidence is not None:
@@ -89,6 +82,21 @@ def asked_for(
         for name in classes
     }
     return Acceptance(None, settings.min_confidence, found)
+
+
+def thresholds_of(
+    evidence: pa.Table, classes: list[str], min_precision: float
+) -> dict[str, dict[str, Any]]:
+    """What a classifier's `evidence` promises `min_precision` from, of what is not novel in it: see
+    ``flowerray.trust.calibration.thresholds``."""
+    table = evidence.filter(pc.less_equal(evidence["novelty"], 1))
+    return calibration.thresholds(
+        pc.fill_null(pc.index_in(table["prediction"], pa.array(classes)), -1).to_numpy(),
+        table["confidence"].to_numpy(),
+        pc.equal(table["prediction"], table["label"]).to_numpy(),
+        classes,
+        min_precision,
+    )
 
 
 def _tell(found: dict[str, dict[str, Any]], min_precision: float) -> None:

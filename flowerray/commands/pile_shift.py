@@ -16,7 +16,7 @@ from flowerray.trust.shift import MOST, Difference, Look, differences
 SHARDS = 64  # that photographs are drawn from; neighbours in a shard may be of one scene
 
 
-def compared(output: Output, stored: StoredFeatures, seed: int = 0) -> list[Difference]:
+def pile_shift(output: Output, stored: StoredFeatures, seed: int = 0) -> list[Difference]:
     """How the photographs that `output` labels differ from the evidence kept with them, by some of
     each; nothing where the evidence has no embeddings."""
     evidence = classifier.evidence(str(output.folder))
