@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flowerray.bases import weights
-from flowerray.bases.spec import VGG16_SHA256
+from flowerray.bases.spec import BASES
 from flowerray.errors import FlowerrayError
 
 # A proxy that refuses: the same as no internet, for Keras and for pip.
@@ -38,7 +38,7 @@ def no_network(monkeypatch):
 
 def test_vgg16_is_the_published_one():
     found = weights.load("vgg16", say=quiet)
-    assert found.sha256 == VGG16_SHA256
+    assert found.sha256 == BASES["vgg16"].weights_sha256
     assert [a.shape for a in found.arrays[:2]] == [(3, 3, 3, 64), (64,)]
     assert len(found.arrays) == 26
 
