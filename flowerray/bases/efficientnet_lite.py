@@ -1,9 +1,9 @@
 """EfficientNet-Lite: its Keras model, and its weights out of PyTorch's.
 
 EfficientNet without squeeze and excitation, with ReLU6, and with a stem, a top, a first and a last
-stage that don't grow (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite).
-Batch normalisations are folded into the convolutions before them, so that weights are a kernel and a
-bias a convolution.
+stage that don't grow (models/official/efficientnet/lite of https://github.com/tensorflow/tpu).
+Batch normalisations are folded into the convolutions before them: the weights are a kernel and a
+bias for each.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """PyTorch's state dicts, read as data: a `.pth` in torch's form before 1.6.
 
-Such a file is five pickles (a magic number, a version, the writer's sizes, the dict, the keys of the
-storages), then each storage's number of elements and bytes. ``pickletools`` takes pickles apart into
-opcodes and runs none; those that a state dict is made of are followed here, any other refuses the
-file.
+Such a file is five pickles (a magic number, a version, the writer's sizes, the dict, the keys of
+the storages), then each storage's number of elements and bytes. ``pickletools`` takes pickles apart
+into opcodes and runs none; those that a state dict is made of are followed here, any other refuses
+the file.
 """
 
 from __future__ import annotations
@@ -75,11 +75,12 @@ def tensors_of(data: bytes) -> dict[str, np.ndarray]:
 
 def _stored(storage: _Storage, data: bytes, stream: io.BytesIO) -> np.ndarray:
     elements = int.from_bytes(stream.read(8), "little")
-    if elements != storage.elements:
-        raise ValueError(f"storage {storage.key!r} has {elements} elements: a damaged state dict")
-    found = np.frombuffer(data, storage.dtype, elements, stream.tell())
-    stream.seek(found.nbytes, io.SEEK_CUR)
-    return found
+    if elements != storage.elements or not isinstance(storage.dtype, np.dtype):
+        raise ValueError(f"a damaged state dict (storage {storage.key!r} of {elements} elements)")
+    start = stream.tell()
+    if stream.seek(elements * storage.dtype.itemsize, io.SEEK_CUR) > len(data):
+        raise ValueError("a damaged state dict (it ends early)")
+    return np.frombuffer(data, storage.dtype, elements, start)
 
 
 def _array(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
@@ -110,7 +111,7 @@ def _followed(stream: io.BytesIO) -> Any:
         del stack[mark:]
         return taken
 
-    for opcode, argument, _ in _opcodes(stream):
+    for opcode, argument in _opcodes(stream):
         match opcode:
             case "PROTO":
                 pass
@@ -163,7 +164,7 @@ def _followed(stream: io.BytesIO) -> Any:
                 stack.pop()  # the layers' versions, which torch hangs on the dict
             case _:
                 raise ValueError(f"it has the opcode {opcode}, which no state dict needs")
-    raise ValueError("it ends early")
+    raise ValueError("a damaged state dict (no STOP)")
 
 
 def _set(items: Any, key: Any, value: Any) -> None:
@@ -172,6 +173,9 @@ def _set(items: Any, key: Any, value: Any) -> None:
     items[key] = value
 
 
-def _opcodes(stream: io.BytesIO) -> Iterator[tuple[str, Any, int | None]]:
-    for opcode, argument, position in pickletools.genops(stream):
-        yield opcode.name, argument, position
+def _opcodes(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            yield opcode.name, argument
+    except ValueError as error:  # what pickletools says of what it can't take apart
+        raise ValueError(f"a damaged state dict ({error})") from None

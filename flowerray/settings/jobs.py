@@ -36,7 +36,8 @@ class ExtractSettings(InferenceSettings, ColumnSettings):
     base: str = option("pretrained base; `flowerray bases` lists them", "vgg16", metavar="NAME")
     layer: str | None = option("take the features after this layer [the last]", None)
     preparation: str | None = option(
-        "how pixels are prepared: vgg, tf, torch, none, efficientnet, lite or article [the base's own]",
+        "how pixels are prepared: vgg, tf, torch, none, efficientnet, lite or article [the base's "
+        "own]",
         None,
         choices=PREPARATIONS,
     )
