@@ -71,8 +71,10 @@ def main() -> None:
 
 def errors(photographs: Path, work: Path, seeds: list[int]) -> None:
     """Of default heads on the photographs to validate, and of plain heads in ten folds of all."""
-    print("| `extract` | errors of those to validate | mean | of all, cross-validated |")
-    print("|---|---|---|---|")
+    lines = [
+        "| `extract` | errors of those to validate | mean | of all, cross-validated |",
+        "|---|---|---|---|",
+    ]
     with connection(None):
         for way in WAYS:
             features = work / "-".join(["features", *way.values()])
@@ -84,11 +86,12 @@ def errors(photographs: Path, work: Path, seeds: list[int]) -> None:
                 settings = TrainSettings(features=str(features), out=str(out), seed=seed)
                 scores.append(train(settings).scores)
             wrong = [score["errors"] for score in scores]
-            print(
+            lines.append(
                 f"| {told(way)} | {', '.join(map(str, wrong))} of {scores[0]['photographs']} "
-                f"| {statistics.mean(wrong):.1f} | {cross_validated(features)} |",
-                flush=True,
+                f"| {statistics.mean(wrong):.1f} | {cross_validated(features)} |"
             )
+            print(lines[-1], flush=True)  # to stderr: Ray has stdout meanwhile
+    print(*lines, sep="\n")
 
 
 def cross_validated(features: Path) -> str:
