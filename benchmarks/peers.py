@@ -144,7 +144,7 @@ def daft_udf(photographs: Path, precision: str) -> tuple[int, float]:
         return daft.read_parquet(out).count_rows(), seconds
 
 
-def decode(photographs: Path, precision: str) -> tuple[int, float]:
+def decode(photographs: Path, precision: str, side: int = 64) -> tuple[int, float]:
     """The limit of a pipeline that computes nothing: flowerray's reading and decoding, two threads
     a core's worth at a time."""
     from concurrent.futures import ThreadPoolExecutor
@@ -153,7 +153,7 @@ def decode(photographs: Path, precision: str) -> tuple[int, float]:
     from flowerray.bases.spec import BaseSpec
     from flowerray.sources.photographs import Limits, read_and_decode
 
-    spec = BaseSpec("thumbnail", None, 64, "none", "bilinear-dct", "", "", "", "")
+    spec = BaseSpec("thumbnail", None, side, "none", "bilinear-dct", "", "", "", "")
     files = sorted(str(file) for file in photographs.glob("*/*"))
 
     def read(file: str) -> np.ndarray:
@@ -165,7 +165,13 @@ def decode(photographs: Path, precision: str) -> tuple[int, float]:
         return done, time.perf_counter() - started
 
 
-WAYS = {way.__name__: way for way in (forward, article_loop, tf_data, ray_data, daft_udf, decode)}
+def decode_224(photographs: Path, precision: str) -> tuple[int, float]:
+    """As `decode`, to the side of most bases."""
+    return decode(photographs, precision, SIDE)
+
+
+OURS = (forward, decode, decode_224)
+WAYS = {way.__name__: way for way in (*OURS, article_loop, tf_data, ray_data, daft_udf)}
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def extract(
     out: str | PathLike[str],
     base: str = 'vgg16',
     layer: str | None = None,
-    preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
+    preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] | None = None,
     pool: Literal['embedding', 'avg', 'none'] | None = None,
     augment: Literal['mirror'] | None = None,
     precision: Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'] = 'auto',
@@ -71,9 +71,9 @@ def extract(
         out (str | PathLike[str]): directory for the shards
         base (str, default 'vgg16'): pretrained base; `flowerray bases` lists them
         layer (str | None, default None): take the features after this layer [the last]
-        preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None,
-            default None): how pixels are prepared: vgg, tf, torch, none, efficientnet or
-            article [the base's own]
+        preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] |
+            None, default None): how pixels are prepared: vgg, tf, torch, none, efficientnet,
+            lite or article [the base's own]
         pool (Literal['embedding', 'avg', 'none'] | None, default None): what is kept of the
             base's features: embedding (1 KB a photograph for vgg16), avg (their mean over the
             map), or none (the map whole, for the recipes article and finetune) [embedding; none
@@ -508,7 +508,7 @@ def run(
     out: str | PathLike[str],
     truth: str | PathLike[str] | None = None,
     base: str = 'vgg16',
-    preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None = None,
+    preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] | None = None,
     precision: Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'] = 'auto',
     recipe: Literal['mlp', 'logistic', 'article'] = 'mlp',
     actors: int | None = None,
@@ -531,8 +531,8 @@ def run(
         truth (str | PathLike[str] | None, default None): CSV with columns file and label, to
             score the pile's labels
         base (str, default 'vgg16'): pretrained base
-        preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'article'] | None,
-            default None): how pixels are prepared [the base's own]
+        preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] |
+            None, default None): how pixels are prepared [the base's own]
         precision (Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'], default 'auto'):
             arithmetic of the base
         recipe (Literal['mlp', 'logistic', 'article'], default 'mlp'): how the head is built and

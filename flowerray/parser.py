@@ -275,6 +275,7 @@ JOBS: dict[str, Command] = {
         shown.weights,
         (
             "flowerray weights fetch",
+            "flowerray weights fetch --base efficientnet-lite0",
             "flowerray weights fetch --file vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "flowerray weights show",
         ),

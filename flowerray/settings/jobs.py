@@ -17,7 +17,7 @@ from flowerray.settings.options import MOST_SEED, option
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
-PREPARATIONS = ("vgg", "tf", "torch", "none", "efficientnet", "article")
+PREPARATIONS = ("vgg", "tf", "torch", "none", "efficientnet", "lite", "article")
 POOLS = ("embedding", "avg", "none")
 RECIPES = ("mlp", "logistic", "article", "finetune")
 
@@ -36,7 +36,8 @@ class ExtractSettings(InferenceSettings, ColumnSettings):
     base: str = option("pretrained base; `flowerray bases` lists them", "vgg16", metavar="NAME")
     layer: str | None = option("take the features after this layer [the last]", None)
     preparation: str | None = option(
-        "how pixels are prepared: vgg, tf, torch, none, efficientnet or article [the base's own]",
+        "how pixels are prepared: vgg, tf, torch, none, efficientnet, lite or article [the base's "
+        "own]",
         None,
         choices=PREPARATIONS,
     )

@@ -1,4 +1,4 @@
-"""Bases of keras.applications, on whichever backend Keras runs: TensorFlow, JAX or PyTorch."""
+"""Bases as Keras models, on whichever backend Keras runs: TensorFlow, JAX or PyTorch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from flowerray.bases import efficientnet_lite
 from flowerray.bases.spec import PREPARATIONS, BaseSpec, base_named
 from flowerray.errors import UsageError
 
@@ -147,8 +148,7 @@ def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     size, builder = spec.input_size, base_named(spec.base).builder
     if not builder:
         return _thumbnail(size)
-    application = getattr(keras.applications, builder)
-    base = application(weights=None, include_top=False, input_shape=(size, size, 3))
+    base = network(builder, (size, size, 3))
     base.set_weights(weights)
     for layer in base.layers if spec.preparation == "efficientnet" else ():
         if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
@@ -157,6 +157,19 @@ def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
             layer.adapt_variance.assign(layer.adapt_variance * EFFICIENTNET_DEVIATION)
             layer.finalize_state()
     return base
+
+
+def network(
+    builder: str, input_shape: tuple[int, ...] | None = None, weights: str | None = None
+) -> Any:
+    """The Keras model that the `builder` of a base makes, without its top; with random weights, or
+    with Keras' own "imagenet"."""
+    import keras
+
+    if builder in efficientnet_lite.SCALES:
+        return efficientnet_lite.build(builder, input_shape)
+    application = getattr(keras.applications, builder)
+    return application(weights=weights, include_top=False, input_shape=input_shape)
 
 
 def _thumbnail(size: int) -> Any:
