@@ -404,6 +404,49 @@ def test_labels_and_photographs_in_a_bucket(fast, sample, s3, local_ray, tmp_pat
     ]
 
 
+def test_others_are_let_in_where_that_is_asked_for(labels):
+    with served(labels, "--host", "0.0.0.0") as (_, address):
+        here = re.sub(r"//[^:/]+", "//127.0.0.1", address)
+        assert ask(here, "api/pile", Host="flowers.example:8421")[0] == 200
+        assert ask(here, "api/pile", Origin="http://evil.example")[0] == 403
+        assert ask(re.sub(r"/[^/]+/$", "/wrong/", here), "api/pile")[0] == 403
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+def test_a_certificate_encrypts_it(labels, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "1",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    options = ("--host", "0.0.0.0", "--certificate", str(certificate), "--key", str(key))
+    with served(labels, *options) as (_, address):
+        here = re.sub(r"//[^:/]+", "//127.0.0.1", address)
+        assert here.startswith("https://")
+        with urllib3.PoolManager(ca_certs=str(certificate)) as trusting:
+            assert trusting.request("GET", here + "api/pile", retries=False).status == 200
+            origin = {"Origin": here.rsplit("/", 2)[0]}
+            assert trusting.request("GET", here, headers=origin, retries=False).status == 200
+
+
 def test_the_command_refuses_in_one_line(labels, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

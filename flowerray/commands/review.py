@@ -49,7 +49,8 @@ def review(settings: ReviewSettings) -> ReviewSummary:
     with _listening(settings.host, settings.port) as listener:
         token = secrets.token_urlsafe(TOKEN_BYTES)
         scheme = "https" if settings.certificate else "http"
-        host = settings.host if settings.host != "0.0.0.0" else socket.gethostname()
+        host = settings.host if settings.host not in ("0.0.0.0", "::") else socket.gethostname()
+        host = f"[{host}]" if ":" in host else host
         address = f"{scheme}://{host}:{listener.getsockname()[1]}/{token}/"
         with _served(session, settings, token, listener):
             say(f"review: {len(session.round.pile):,} photographs at {address}")
