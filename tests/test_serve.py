@@ -1,7 +1,6 @@
 """A classifier behind HTTP, by Ray Serve."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -20,18 +19,17 @@ pytest.importorskip("ray.serve", reason="Ray Serve is in flowerray[serve]")
 
 
 @pytest.fixture(scope="module")
-def served(fast, on_module_ray):
-    """The address of a classifier that is served in the tests' Ray."""
+def served(fast):
+    """The address of a classifier that is served in a Ray of its own, which ends with it."""
     port = free_port()
     script = (
         "import sys, ray; from ray import serve; from jobs.serve import app\n"
-        "ray.init(log_to_driver=False)\n"
+        "ray.init('local', num_cpus=2, include_dashboard=False, log_to_driver=False)\n"
         "serve.start(http_options={'host': '127.0.0.1', 'port': int(sys.argv[2])})\n"
         "serve.run(app({'classifier': sys.argv[1], 'min_confidence': '0.9'}), blocking=True)\n"
     )
     arguments = [sys.executable, "-c", script, str(fast / "classifier"), str(port)]
-    environment = {**os.environ, **on_module_ray}
-    with subprocess.Popen(arguments, cwd=REPOSITORY, env=environment) as server:
+    with subprocess.Popen(arguments, cwd=REPOSITORY) as server:
         address = f"http://127.0.0.1:{port}/"
         try:
             deadline = time.monotonic() + 180
@@ -41,13 +39,6 @@ def served(fast, on_module_ray):
             yield address
         finally:
             server.terminate()
-
-
-@pytest.fixture(scope="module")
-def on_module_ray(local_ray):
-    import ray
-
-    return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
 
 def _answers(address):
