@@ -26,10 +26,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from measure import machine
-from rounds import Photographs
-from teaching import LABELLED
+from rounds import Photographs, mixed_pile
 
 import flowerray
 from flowerray.heads.none import NONE
@@ -49,13 +47,6 @@ def main() -> None:
     options.add_argument("--right", type=float, default=0.97)
     chosen = options.parse_args()
     all_of = Photographs.of(chosen.features)
-    print(f"{machine()}, {datetime.date.today()}, {chosen.recipe}, {chosen.right:.0%} right.\n")
-    print(
-        "| strangers | pile | right before | one by one: decisions, minutes, rounds "
-        "| in the grid: decisions, photographs, minutes, rounds | times fewer |\n"
-        + "|---" * 6
-        + "|"
-    )
     with connection(None):
         import ray
 
@@ -90,21 +81,7 @@ def told(
 
 def both(all_of: Photographs, work: Path, stranger: str, chosen: Any) -> tuple[Any, ...]:
     """One mixed pile, reviewed either way: what `told` takes."""
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    chance = np.random.default_rng(0)
-    known = [name for name in sorted(set(all_of.truth)) if name != stranger]
-    taught = np.concatenate(
-        [chance.permutation(np.flatnonzero(all_of.truth == name))[:LABELLED] for name in known]
-    )
-    split = [("valid" if i % 10 == 0 else "train") for i in range(len(taught))]
-    features = all_of.part(work / "features", taught, split)
-    left = np.setdiff1d(np.arange(len(all_of.uris)), taught)
-    pile = all_of.part(work / "pile", left, None)
-    truth = {
-        uri: NONE if name == stranger else name
-        for uri, name in zip(all_of.uris[left], all_of.truth[left], strict=True)
-    }
+    features, pile, truth = mixed_pile(all_of, work, stranger, 0)
     flowerray.train(features, out=work / "classifier", recipe=chosen.recipe)
     flowerray.label(pile, classifier=work / "classifier", out=work / "single")
     shutil.copytree(work / "single", work / "grid")
@@ -120,7 +97,7 @@ def both(all_of: Photographs, work: Path, stranger: str, chosen: Any) -> tuple[A
                 spent["rounds"] += 1
         done.append(spent)
         session.close()
-    return stranger, len(left), before, *done
+    return stranger, len(truth), before, *done
 
 
 def one_by_one(session: Session, truth: dict[str, str], spent: dict[str, Any]) -> None:

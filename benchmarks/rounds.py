@@ -107,8 +107,11 @@ def main() -> None:
         )
 
 
-def mixed(all_of: Photographs, work: Path, stranger: str, seed: int, recipe: str) -> dict[str, Any]:
-    """One mixed pile, through the commands: what was measured, by what it is called."""
+def mixed_pile(
+    all_of: Photographs, work: Path, stranger: str, seed: int
+) -> tuple[Path, Path, dict[str, str]]:
+    """Features of the labelled photographs and of the pile, in a new directory `work`, and the true
+    answer of each photograph of the pile."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     chance = np.random.default_rng(seed)
@@ -124,7 +127,12 @@ def mixed(all_of: Photographs, work: Path, stranger: str, seed: int, recipe: str
         uri: NONE if name == stranger else name
         for uri, name in zip(all_of.uris[left], all_of.truth[left], strict=True)
     }
+    return features, pile, answers
 
+
+def mixed(all_of: Photographs, work: Path, stranger: str, seed: int, recipe: str) -> dict[str, Any]:
+    """One mixed pile, through the commands: what was measured, by what it is called."""
+    features, pile, answers = mixed_pile(all_of, work, stranger, seed)
     flowerray.train(features, out=work / "c1", recipe=recipe, seed=seed)
     flowerray.label(pile, classifier=work / "c1", out=work / "l1")
     measured: dict[str, Any] = {"strangers": stranger}

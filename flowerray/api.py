@@ -68,7 +68,7 @@ def _call(job: Callable[[Any], Any]) -> Callable[..., Any]:
     @functools.wraps(job)
     def call(*arguments: Any, **options: Any) -> Any:
         if len(arguments) == 1 and isinstance(arguments[0], settings) and not options:
-            return _run(job, arguments[0])
+            return run_here(job, arguments[0])
         for name in options.keys() - signature.parameters:
             mend = meant(name, signature.parameters)
             raise TypeError(f"{job.__name__}() got an unexpected keyword argument {name!r}{mend}")
@@ -76,7 +76,7 @@ def _call(job: Callable[[Any], Any]) -> Callable[..., Any]:
             given = signature.bind(*arguments, **options).arguments
         except TypeError as error:
             raise TypeError(f"{job.__name__}() {error}") from None
-        return _run(job, settings(**given))
+        return run_here(job, settings(**given))
 
     call.__module__ = "flowerray"
     call.__signature__ = signature  # type: ignore[attr-defined]
@@ -84,7 +84,8 @@ def _call(job: Callable[[Any], Any]) -> Callable[..., Any]:
     return call
 
 
-def _run(job: Callable[[Any], Any], settings: Settings) -> Any:
+def run_here(job: Callable[[Any], Any], settings: Settings) -> Any:
+    """What `job` returns of `settings`, which say how stores are reached."""
     if isinstance(settings, StorageSettings):
         from flowerray import stores
 

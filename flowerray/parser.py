@@ -82,19 +82,15 @@ def _weights(settings: WeightsSettings) -> Any:
 
 
 def _predict(settings: PredictSettings) -> Any:
-    from flowerray import stores
     from flowerray.commands.predict import predict
 
-    stores.use(settings.access)
-    return predict(settings)
+    return api.run_here(predict, settings)
 
 
 def _review(settings: ReviewSettings) -> Any:
-    from flowerray import stores
     from flowerray.commands.review import review
 
-    stores.use(settings.access)
-    return review(settings)
+    return api.run_here(review, settings)
 
 
 def _plan(settings: PlanSettings) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import site
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -313,6 +315,25 @@ def visit(browser: Any) -> Iterator[Any]:
         assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {file.as_uri()}
         assert page.evaluate("window.broken") is None
         context.close()
+
+
+@contextmanager
+def reviewed(labels: Path, *options: object) -> Iterator[tuple[Any, str]]:
+    """The process of a review of `labels`, and its address."""
+    script = [sys.executable, "-m", "flowerray", "review", str(labels), "--no-browser", "--json"]
+    with subprocess.Popen(
+        [*script, *map(str, options)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            address = next(
+                found[0]
+                for line in server.stderr
+                if (found := re.search(r"https?://\S+/", line)) is not None
+            )
+            threading.Thread(target=server.stderr.read, daemon=True).start()
+            yield server, address
+        finally:
+            server.kill()
 
 
 def barriers(page: Any) -> list[str]:

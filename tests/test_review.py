@@ -11,9 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import urllib3
+from conftest import reviewed
 from PIL import Image
 
 import flowerray
@@ -54,25 +53,6 @@ def labels(labelled, tmp_path):
     return Path(shutil.copytree(labelled[0], tmp_path / "labels"))
 
 
-@contextmanager
-def served(labels, *options):
-    """The server's process and its address."""
-    script = [sys.executable, "-m", "flowerray", "review", str(labels), "--no-browser", *options]
-    with subprocess.Popen(
-        [*script, "--json"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            address = next(
-                found[0]
-                for line in server.stderr
-                if (found := re.search(r"https?://\S+/", line)) is not None
-            )
-            threading.Thread(target=server.stderr.read, daemon=True).start()
-            yield server, address
-        finally:
-            server.kill()
-
-
 def ask(address, name, body=None, **headers):
     """The status and what was answered."""
     answer = urllib3.request(
@@ -98,7 +78,7 @@ def rows_of(labels):
 
 
 def test_who_lacks_the_address_or_comes_from_elsewhere_is_refused(labels):
-    with served(labels) as (_, address):
+    with reviewed(labels) as (_, address):
         root, token = re.fullmatch(r"(http://[^/]+)/(.+)/", address).groups()
         assert len(token) >= 32
         names = ("", "static/app.js", "api/pile", "photo/0", "photo/0?side=64")
@@ -120,9 +100,9 @@ def test_who_lacks_the_address_or_comes_from_elsewhere_is_refused(labels):
         assert told(address, "api/pile")["decided"] == 0
 
 
-def test_nothing_but_the_page_and_the_piles_photographs_is_served(labels, tmp_path):
+def test_nothing_but_the_page_and_the_piles_photographs_is_reviewed(labels, tmp_path):
     (tmp_path / "secret.jpg").write_bytes(b"secret")
-    with served(labels) as (_, address):
+    with reviewed(labels) as (_, address):
         ids = [row["image_id"] for row in rows_of(labels).values()]
         outside = (
             *(
@@ -180,7 +160,7 @@ _servers: list = []
 def _shared(labelled):
     """One server for all requests that change nothing."""
     if not _servers:
-        _servers.append(served(labelled[0]))
+        _servers.append(reviewed(labelled[0]))
         _servers.append(_servers[0].__enter__())
     return _servers[1][1]
 
@@ -204,13 +184,13 @@ def test_what_is_no_json_object_gets_one_line(labelled, body):
 
 def test_a_decision_survives_a_kill(labels):
     before = rows_of(labels)
-    with served(labels) as (server, address):
+    with reviewed(labels) as (server, address):
         cards = told(address, "api/next", {"who": "ann", "mode": "queue", "number": 3})["cards"]
         for card, label in zip(cards, ("none", "lily", "rose"), strict=True):
             told(address, "api/decide", {"who": "ann", "ids": [card["id"]], "label": label})
         os.kill(server.pid, signal.SIGKILL)
         server.wait()
-    with served(labels) as (server, address):
+    with reviewed(labels) as (server, address):
         assert told(address, "api/pile?who=ann")["yours"] == 3
         again = told(address, "api/next", {"who": "bob", "mode": "queue", "number": 200})["cards"]
         assert not {card["id"] for card in again} & {card["id"] for card in cards}
@@ -228,7 +208,7 @@ def test_a_decision_survives_a_kill(labels):
 
 
 def test_reviewers_at_once_get_different_photographs(labels):
-    with served(labels) as (_, address):
+    with reviewed(labels) as (_, address):
         everything = {row["image_id"] for row in rows_of(labels).values() if not row["error"]}
 
         def review(who):
@@ -296,7 +276,7 @@ def test_answers_are_put_together_and_none_is_lost_to_another_writer(labels):
 
 def test_an_audit_is_blind_and_its_bound_is_the_commands(labels, sample):
     truth = dict(line.split(",") for line in sample.truth.read_text().splitlines()[1:])
-    with served(labels) as (server, address):
+    with reviewed(labels) as (server, address):
         assert told(address, "api/audit", {"number": 12})["drawn"] > 8
         assert ask(address, "api/audit", {"number": 12})[0] == 409  # judge that first
         asked = {"who": "ann", "mode": "audit", "number": 100}
@@ -321,7 +301,7 @@ def test_an_audit_is_blind_and_its_bound_is_the_commands(labels, sample):
 
 def test_train_and_label_again_keeps_what_was_said(labelled, labels, sample):
     truth = dict(line.split(",") for line in sample.truth.read_text().splitlines()[1:])
-    with served(labels, "--features", str(labelled[1])) as (_, address):
+    with reviewed(labels, "--features", str(labelled[1])) as (_, address):
         assert ask(address, "api/teach", {"who": "ann"})[0] == 409  # nothing was said
         command = told(address, "api/teach")["command"]
         assert command.startswith("flowerray train ") and " && flowerray label " in command
@@ -357,7 +337,7 @@ def test_a_round_that_fails_says_why(labels, tmp_path):
 
 
 def test_photographs_come_as_they_are_and_smaller(labels):
-    with served(labels) as (_, address):
+    with reviewed(labels) as (_, address):
         for row in rows_of(labels).values():
             status, data = ask(address, f"photo/{row['image_id']}?side=64")
             if row["error"]:
@@ -376,7 +356,7 @@ def test_what_browsers_do_not_show_is_shown_to_them(fast, sample, tmp_path):
         photograph.save(pile / "a.tiff")
         photograph.save(pile / "b.png")
     flowerray.label(pile, classifier=fast / "classifier", out=tmp_path / "labels")
-    with served(tmp_path / "labels") as (_, address):
+    with reviewed(tmp_path / "labels") as (_, address):
         for number, found in enumerate(("JPEG", "PNG")):
             with Image.open(io.BytesIO(ask(address, f"photo/{number}")[1])) as shown:
                 assert shown.format == found
@@ -392,7 +372,7 @@ def test_labels_and_photographs_in_a_bucket(fast, sample, s3, local_ray, tmp_pat
         out=out,
         endpoint_url=s3,
     )
-    with served(out) as (server, address):
+    with reviewed(out) as (server, address):
         (card, *_) = told(address, "api/next", {"who": "ann", "mode": "everything"})["cards"]
         assert ask(address, f"photo/{card['id']}")[1] == (sample.pile / card["name"]).read_bytes()
         told(address, "api/decide", {"who": "ann", "ids": [card["id"]], "label": "rose"})
@@ -405,7 +385,7 @@ def test_labels_and_photographs_in_a_bucket(fast, sample, s3, local_ray, tmp_pat
 
 
 def test_others_are_let_in_where_that_is_asked_for(labels):
-    with served(labels, "--host", "0.0.0.0") as (_, address):
+    with reviewed(labels, "--host", "0.0.0.0") as (_, address):
         here = re.sub(r"//[^:/]+", "//127.0.0.1", address)
         assert ask(here, "api/pile", Host="flowers.example:8421")[0] == 200
         assert ask(here, "api/pile", Origin="http://evil.example")[0] == 403
@@ -438,7 +418,7 @@ def test_a_certificate_encrypts_it(labels, tmp_path):
         capture_output=True,
     )
     options = ("--host", "0.0.0.0", "--certificate", str(certificate), "--key", str(key))
-    with served(labels, *options) as (_, address):
+    with reviewed(labels, *options) as (_, address):
         here = re.sub(r"//[^:/]+", "//127.0.0.1", address)
         assert here.startswith("https://")
         with urllib3.PoolManager(ca_certs=str(certificate)) as trusting:

@@ -5,14 +5,10 @@ import hashlib
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import barriers, free_port
+from conftest import barriers, free_port, reviewed
 
 import flowerray
 from flowerray.outputs import corrections
@@ -41,20 +37,6 @@ def labelled(fast, sample, tmp_path_factory):
     return place / "pile of flowers"
 
 
-@contextmanager
-def served(labels, *options):
-    """The server's process and its address."""
-    script = [sys.executable, "-m", "flowerray", "review", str(labels), "--no-browser", *options]
-    with subprocess.Popen(script, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            found = (re.search(r"https?://\S+/", line) for line in server.stderr)
-            address = next(one[0] for one in found if one)
-            threading.Thread(target=server.stderr.read, daemon=True).start()
-            yield server, address
-        finally:
-            server.kill()
-
-
 @pytest.fixture
 def labels(labelled, tmp_path):
     """A copy of those labels, to decide on."""
@@ -63,7 +45,7 @@ def labels(labelled, tmp_path):
 
 @pytest.fixture
 def address(labels):
-    with served(labels) as (_, address):
+    with reviewed(labels) as (_, address):
         yield address
 
 
@@ -71,7 +53,7 @@ def address(labels):
 def looked_at(labelled, fast, tmp_path_factory):
     """The address of a review that several tests look at, and decide little."""
     labels = shutil.copytree(labelled, tmp_path_factory.mktemp("looked_at") / "labels")
-    with served(labels, "--features", fast / "features") as (_, address):
+    with reviewed(labels, "--features", fast / "features") as (_, address):
         yield address
 
 
@@ -446,7 +428,7 @@ def test_two_never_get_the_same_photograph(address, visit):
 
 def test_decisions_survive_a_kill_of_the_server(labels, visit):
     port = str(free_port())
-    with served(labels, "--port", port) as (server, address):
+    with reviewed(labels, "--port", port) as (server, address):
         page = visit(address, expects="Failed to load resource")
         page.keyboard.press("1")
         shown(page)
@@ -460,7 +442,7 @@ def test_decisions_survive_a_kill_of_the_server(labels, visit):
         page.wait_for_selector("text=3 not saved yet")
         assert "doesn't answer" in page.inner_text("[role=alert]")
         assert barriers(page) == []
-    with served(labels, "--port", port) as (_, address):
+    with reviewed(labels, "--port", port) as (_, address):
         page.goto(address)
         page.wait_for_selector(".modes")
         saved(page)
@@ -557,7 +539,7 @@ def test_a_lasso_on_the_map_selects_for_the_grid(looked_at, visit):
 
 
 def test_train_and_label_again_from_the_page(labels, fast, visit):
-    with served(labels, "--features", fast / "features") as (_, address):
+    with reviewed(labels, "--features", fast / "features") as (_, address):
         page = visit(address)
         go(page, "#/grid/class/rose")
         page.wait_for_selector(".tile")
@@ -583,7 +565,7 @@ def test_what_check_doubts_is_decided_by_keyboard(labels, sample, visit, tmp_pat
         "check,uri,other_uri,label,suggested_label,score,detail,group\n"
         f"mislabelled,{wrong},,{wrong.parent.name},tulip,0.93,,\n"
     )
-    with served(labels, "--findings", findings) as (_, address):
+    with reviewed(labels, "--findings", findings) as (_, address):
         page = visit(address)
         go(page, "/one/suspects")
         shown(page)

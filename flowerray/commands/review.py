@@ -10,12 +10,18 @@ import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.progress import say
 from flowerray.settings import ReviewSettings
 
+if TYPE_CHECKING:
+    from flowerray.review.session import Session
+
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 PORTS = range(8421, 8441)
 END_SECONDS = 10.0  # that requests under way may take when it ends
 TOKEN_BYTES = 24
@@ -77,7 +83,7 @@ def _check_host(settings: ReviewSettings) -> None:
     """
     if (settings.certificate is None) != (settings.key is None):
         raise UsageError("give --certificate and --key together")
-    if settings.host not in ("127.0.0.1", "localhost", "::1"):
+    if settings.host not in THIS_MACHINE:
         plain = (
             "" if settings.certificate else ", in plain text: --certificate and --key encrypt it"
         )
@@ -102,14 +108,16 @@ def _listening(host: str, asked: int | None) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _served(session: object, settings: ReviewSettings, token: str, listener: socket.socket):  # type: ignore[no-untyped-def]
+def _served(
+    session: Session, settings: ReviewSettings, token: str, listener: socket.socket
+) -> Iterator[None]:
     """The server, in a thread of its own for the length of the block."""
     import uvicorn
 
     from flowerray.review.server import app
 
     config = uvicorn.Config(
-        app(session, token, settings.host not in ("127.0.0.1", "localhost", "::1")),  # type: ignore[arg-type]
+        app(session, token, any_host=settings.host not in THIS_MACHINE),
         log_level="warning",
         access_log=False,  # it would have the token in it
         lifespan="off",

@@ -85,9 +85,8 @@ def _kept(folder: Folder) -> tuple[pa.Table, set[str]]:
         names = [*(f"{ADDED}/{name}" for name in sorted(added)), CORRECTIONS]
         with ThreadPoolExecutor(READERS) as pool:
             *new, table = pool.map(lambda name: _read(folder, name), names)
-        if all(
-            one is not None for one in new
-        ):  # else they were put together, or taken in, meanwhile
+        # Else they were put together, or taken in, meanwhile.
+        if all(one is not None for one in new):
             whole = merged([*([] if table is None else [table]), *new])
             return whole.filter(pc.is_valid(whole["label"])), added
 

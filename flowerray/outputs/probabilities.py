@@ -13,13 +13,13 @@ from flowerray.outputs.record import Output
 def likeliest(labels: Output) -> np.ndarray:
     """The likeliest probabilities of each photograph, in no order: float32 (n, classes), no more
     of them than are kept; zeros where it couldn't be read."""
-    found = [of(table) for table in shards.iter_shards(labels, ["probabilities"])]
+    found = [_of(table) for table in shards.iter_shards(labels, ["probabilities"])]
     width = max((one.shape[1] for one in found), default=0)
     padded = [np.pad(one, ((0, 0), (0, width - one.shape[1]))) for one in found]
     return np.concatenate(padded) if padded else np.zeros((0, width), np.float32)
 
 
-def of(table: pa.Table) -> np.ndarray:
+def _of(table: pa.Table) -> np.ndarray:
     """Those of a label shard's rows."""
     lists = table["probabilities"].combine_chunks()
     width = pc.max(pc.list_value_length(lists)).as_py() or 0

@@ -56,7 +56,7 @@ def render(directory: str, most_thumbnails: int) -> Page:
     """
     output = read_output(directory, "labels")
     config = {**output.run["config"], **acceptance_of(output.run)}
-    config["classes"] = [name for name in config["classes"] if name != config.get("none_class")]
+    config["classes"] = output.classes
     budget = _Budget.of(most_thumbnails)
     # The most probable of n classes has 1 / n at least.
     lowest = 1 / max(len(output.run["config"]["classes"]), 2)

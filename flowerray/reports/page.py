@@ -31,7 +31,8 @@ def fill(template: str, *scripts: str, **data: Any) -> str:
     Everything in `data` is escaped. The policy in the page allows images out of the page itself,
     its one style and its scripts, all named by their SHA-256.
     """
-    style, codes = _file("style.css"), [_file(script) for script in ("page.js", *scripts)]
+    style = f"{file('palette.css')}{file('style.css')}"
+    codes = [file(script) for script in ("page.js", *scripts)]
     policy = [
         "default-src 'none'",
         "img-src data:",
@@ -59,7 +60,8 @@ def _source_of(text: str) -> str:
 
 
 @cache
-def _file(name: str) -> str:
+def file(name: str) -> str:
+    """A template, style or script of the pages."""
     return (resources.files("flowerray.reports") / "templates" / name).read_text("utf-8")
 
 

@@ -3,11 +3,9 @@ rest read from its shard when somebody looks at it."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from threading import Lock
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -89,8 +87,7 @@ class Pile:
             np.concatenate(columns[name]) for name in NUMBERS
         )
         self.usable = np.concatenate(columns["usable"])
-        self._details: OrderedDict[int, pa.Table] = OrderedDict()
-        self._lock = Lock()
+        self._details = lru_cache(SHARDS_KEPT)(self._read_details)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -114,7 +111,7 @@ class Pile:
             suspect = self.suspects[row - self.listed]
             return Detail(suspect.uri, [(suspect.suggested, suspect.score)])
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        table = self._shard(number).slice(row - int(self._starts[number]), 1)
+        table = self._details(number).slice(row - int(self._starts[number]), 1)
         top = table["top_k"][0].as_py() or []
         return Detail(table["uri"][0].as_py(), [(one["label"], one["probability"]) for one in top])
 
@@ -175,17 +172,8 @@ class Pile:
             "usable": np.ones(count, bool),
         }
 
-    def _shard(self, number: int) -> pa.Table:
-        with self._lock:
-            if number in self._details:
-                self._details.move_to_end(number)
-                return self._details[number]
+    def _read_details(self, number: int) -> pa.Table:
         name = self._shards[number]
         with shards.faults_told(self.output, name):
             file = self.output.folder.open(f"shards/{name}", DETAILS)
-            table = pq.read_table(file, columns=DETAILS)
-        with self._lock:
-            self._details[number] = table
-            while len(self._details) > SHARDS_KEPT:
-                self._details.popitem(last=False)
-        return table
+            return pq.read_table(file, columns=DETAILS)

@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.reports import page
 from flowerray.review.pictures import Pictures
 from flowerray.review.session import Session
 from flowerray.sources.photographs import REASONS, Rejected
@@ -60,6 +61,7 @@ def app(session: Session, token: str, any_host: bool = False) -> Starlette:
         ),
         Route("/photo/{id:int}", _photograph(session, session.pictures), methods=["GET"]),
         Route("/", _page, methods=["GET"]),
+        Route("/static/palette.css", _palette, methods=["GET"]),
         Mount("/static", StaticFiles(directory=PAGE)),
     ]
     served = Starlette(routes=[Mount(f"/{token}", routes=routes)])
@@ -161,6 +163,11 @@ def _photograph(session: Session, pictures: Pictures) -> Callable[[Request], Any
         return Response(picture.data, media_type=picture.media_type, headers=kept)
 
     return endpoint
+
+
+async def _palette(request: Request) -> Response:
+    """The colours, which the reports have too."""
+    return Response(page.file("palette.css"), media_type="text/css")
 
 
 async def _page(request: Request) -> Response:
