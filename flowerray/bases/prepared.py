@@ -29,6 +29,10 @@ class PreparedBase:
             from flowerray.bases.engines.openvino import OpenVinoEngine
 
             return OpenVinoEngine(self.spec, self.model, threads)
+        if self.spec.engine == "onnxruntime":
+            from flowerray.bases.engines.onnxruntime import OnnxEngine
+
+            return OnnxEngine(self.spec, self.model, threads)
         from flowerray.bases.engines.keras import KerasEngine
 
         return KerasEngine(self.spec, self.model, threads)

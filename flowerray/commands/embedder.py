@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from flowerray.bases import hardware
-from flowerray.bases import weights as pretrained
 from flowerray.bases.prepared import PreparedBase, as_stored
 from flowerray.bases.spec import BaseSpec
+from flowerray.bases.weights import Weights
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.pipeline import conversion
 from flowerray.pipeline.prepare import quantised_in
-from flowerray.progress import say
 from flowerray.sources import photographs, uris
 from flowerray.sources.photographs import Limits, Rejected
 from flowerray.stores.folder import Folder
@@ -26,22 +25,23 @@ BATCH = 16
 
 
 class Embedder:
-    """The base of a spec, ready on this machine; the quantised one of int8 is in `folder`."""
+    """The base of a spec with its `weights`, ready on this machine; the quantised one of int8 is in
+    `folder`."""
 
     def __init__(
         self,
         spec: BaseSpec,
         folder: Folder,
-        weights: str = "imagenet",
+        weights: Weights,
         limits: Limits | None = None,
     ) -> None:
-        found = pretrained.checked(spec, weights, say)
         if spec.calibration is not None:
             self.spec, model = spec, quantised_in(folder, spec.calibration)
         elif spec.engine == "openvino" and hardware.has_openvino():
-            self.spec, model = spec, conversion.base(spec, found, run=conversion.here)
+            self.spec, model = spec, conversion.base(spec, weights, run=conversion.here)
         else:
-            self.spec, model = replace(spec, engine="keras"), found.arrays
+            engine = "keras" if spec.engine == "openvino" else spec.engine
+            self.spec, model = replace(spec, engine=engine), weights.arrays
         self.limits = limits or Limits()
         self._engine = PreparedBase(self.spec, model).open(hardware.available_cpus())
 

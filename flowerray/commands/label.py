@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowerray.bases import hardware
-from flowerray.bases import weights as pretrained
 from flowerray.bases.spec import BaseSpec
 from flowerray.commands.accept import (
     closed,
@@ -42,7 +41,7 @@ from flowerray.pipeline import connection, conversion, from_features, inference
 from flowerray.pipeline.inference import Timing
 from flowerray.pipeline.labels import LabelWork
 from flowerray.pipeline.precision import asked_of, settled
-from flowerray.pipeline.prepare import prepared_head, prepared_to_label
+from flowerray.pipeline.prepare import prepared_head, prepared_to_label, weights_of
 from flowerray.progress import say
 from flowerray.reports import gallery
 from flowerray.settings import ExtractSettings, InferenceSettings, LabelSettings, command_line
@@ -109,6 +108,11 @@ def _with_kept_features(settings: LabelSettings) -> tuple[LabelSettings, Extract
     """Extract the pile by the classifier's base; how to label what was stored instead."""
     kinds.check_photographs(settings.images)
     trained, kept = classifier.load(settings.classifier), str(settings.keep_features)
+    if trained.base is not None:
+        raise UsageError(
+            "--keep-features keeps features to train on, which a package's can't be: give the "
+            "directory that the package was made of"
+        )
     if settings.precision not in (None, trained.base_spec.precision):
         raise UsageError(
             f"--keep-features keeps what the classifier's own precision, "
@@ -173,7 +177,7 @@ def _label_into(
             if output.run.get("features") != str(stored.output.folder):
                 output = with_record(output, features=str(stored.output.folder))
         else:
-            weights = pretrained.checked(trained.base_spec, settings.weights, say)
+            weights = weights_of(trained, settings.weights)
             found = photographs_to_label(settings.images, settings.columns)
             output = open_output(folder, settings, "labels", config, found)
             to_do = bool(output.to_do())
@@ -189,7 +193,7 @@ def _label_into(
         output = with_record(output, timing=timing.recorded, made=made)
     # Evidence speaks of the classifier's own precision.
     if spec.precision == trained.base_spec.precision and not folder.exists(EVIDENCE):
-        folder.write(EVIDENCE, Folder.at(settings.classifier).read(EVIDENCE))
+        folder.write(EVIDENCE, classifier.evidence_file(settings.classifier))
     decision, applied = decision_asked(output, settings, settings.columns)
     formats: list[str] = []
     if decision is not None:

@@ -19,7 +19,7 @@ from flowerray.commands.embedder import Embedder, check_used, uri_of
 from flowerray.errors import FlowerrayError
 from flowerray.heads import classifier
 from flowerray.pipeline import conversion
-from flowerray.pipeline.prepare import prepared_head
+from flowerray.pipeline.prepare import prepared_head, weights_of
 from flowerray.settings import AcceptanceSettings, PredictSettings, directory_meant
 from flowerray.sources.photographs import Limits, Rejected
 from flowerray.stores.folder import Folder
@@ -59,7 +59,8 @@ class Predictor:
         asked = AcceptanceSettings(min_precision=min_precision, min_confidence=min_confidence)
         given = [name for name in self.classes if name != self.trained.none_class]
         self._acceptance = asked_for(asked, given, where)
-        self._embedder = Embedder(self.trained.base_spec, Folder.at(where), weights, limits)
+        found = weights_of(self.trained, weights)
+        self._embedder = Embedder(self.trained.base_spec, Folder.at(where), found, limits)
         head = prepared_head(self.trained, self._embedder.spec, run=conversion.here)
         self._head = head.open(hardware.available_cpus())
 
@@ -116,7 +117,8 @@ def load(
     min_confidence: float | None = None,
     weights: str = "imagenet",
 ) -> Predictor:
-    """Load a classifier that `flowerray train` left in `directory`, to predict in this process.
+    """Load a classifier that `flowerray train` left in `directory`, or the ONNX file that
+    `flowerray package` made of one, to predict in this process.
 
     Raises:
         FlowerrayError: there is none, its weights are not there, or it has no evidence for a

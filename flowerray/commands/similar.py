@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowerray.bases import weights as pretrained
 from flowerray.commands.embedder import Embedder, check_used, uri_of
 from flowerray.errors import UsageError
 from flowerray.outputs.record import read_output
 from flowerray.outputs.stored import StoredFeatures
-from flowerray.progress import Progress
+from flowerray.progress import Progress, say
 from flowerray.settings import SimilarSettings
 
 
@@ -89,7 +90,8 @@ def _embeddings(stored: StoredFeatures, asked: list[str], settings: SimilarSetti
                 continue
         others.append(row)
     if others:
-        embedder = Embedder(stored.spec, stored.output.folder, settings.weights, settings.limits)
+        weights = pretrained.checked(stored.spec, settings.weights, say)
+        embedder = Embedder(stored.spec, stored.output.folder, weights, settings.limits)
         names = [asked[row] for row in others]
         for row, name, features in zip(others, names, embedder.features(names), strict=True):
             found[row] = check_used(name, features)

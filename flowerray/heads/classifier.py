@@ -7,6 +7,8 @@ head.npz          the same for numpy, where the features are embeddings and the 
 evidence.parquet  predictions of photographs by a head that was fitted without them
 history.csv       numbers of each epoch, or of the fit where a recipe has none
 errors.png        the validation photographs it gets wrong
+
+Or one file that `flowerray package` made of it, see ``flowerray.heads.packaged``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +29,7 @@ import pyarrow.parquet as pq
 
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
+from flowerray.heads import packaged
 from flowerray.heads.dense_head import DenseHead
 from flowerray.outputs.kinds import kind_in
 from flowerray.stores.folder import Folder
@@ -78,7 +81,8 @@ OBJECTS = frozenset(
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained head with everything that labelling has to know."""
+    """A trained head with everything that labelling has to know: `head` is a ``head.keras``. Of a
+    package it is an ONNX graph, and `base` another, see ``flowerray.heads.packaged``."""
 
     classes: list[str]
     base_spec: BaseSpec
@@ -86,6 +90,7 @@ class Classifier:
     head: bytes
     dense: DenseHead | None
     about: dict[str, Any]
+    base: bytes | None = None
 
     @property
     def none_class(self) -> str | None:
@@ -100,11 +105,13 @@ class Classifier:
 
 
 def load(directory: str) -> Classifier:
-    """Read a classifier without running anything in it.
+    """Read a classifier, or a package of one, without running anything in it.
 
     Raises:
         FlowerrayError: there is none, it is damaged, or its head holds what no recipe makes.
     """
+    if packaged.is_packaged(directory):
+        return _of_package(directory)
     folder = Folder.at(directory)
     try:
         about = json.loads(folder.read("classifier.json"))
@@ -146,6 +153,36 @@ def load(directory: str) -> Classifier:
     return classifier
 
 
+def _of_package(path: str) -> Classifier:
+    found = packaged.opened(path)
+    try:
+        about = found.about
+        spec = replace(
+            BaseSpec.from_dict(about["base_spec"]),
+            precision="float32",
+            engine="onnxruntime",
+            calibration=None,
+            weights="package",
+            weights_sha256=hashlib.sha256(found.base).hexdigest(),
+        )
+        classes, shape = list(about["classes"]), tuple(about["feature_shape"])
+    except (KeyError, TypeError) as error:
+        raise FlowerrayError(f"{path} is a damaged package: it lacks {error}") from None
+    return Classifier(classes, spec, shape, found.head, None, about, found.base)
+
+
+def evidence_file(directory: str) -> bytes:
+    """The ``evidence.parquet`` of the classifier in `directory`, or in a package.
+
+    Raises:
+        OSError: it can't be read.
+        FlowerrayError: `directory` is a package, and damaged.
+    """
+    if packaged.is_packaged(directory):
+        return packaged.opened(directory).evidence
+    return Folder.at(directory).read("evidence.parquet")
+
+
 def evidence(directory: str, of_pile: bool = False) -> pa.Table:
     """The classifier's evidence, see ``EVIDENCE``: of labelled photographs, or what people decided
     of a pile's random sample (the split `pile`).
@@ -153,13 +190,13 @@ def evidence(directory: str, of_pile: bool = False) -> pa.Table:
     Raises:
         FlowerrayError: it can't be read.
     """
-    folder = Folder.at(directory)
     try:
-        table = pq.read_table(folder.open("evidence.parquet"), schema=EVIDENCE)
+        data = pa.BufferReader(evidence_file(directory))
+        table = pq.read_table(data, schema=EVIDENCE)
         return table.filter(pc.equal(pc.equal(table["split"], "pile"), of_pile))
     except (OSError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
-        file = folder.file("evidence.parquet")
+        file = Folder.at(directory).file("evidence.parquet")
         raise FlowerrayError(f"{file} can't be read: {reason}; train again") from None
 
 

@@ -13,12 +13,13 @@ from flowerray.heads.dense_head import DenseHead
 @dataclass(frozen=True)
 class PreparedHead:
     """A head as data: `dense` for numpy where it is such a one; else what OpenVINO made of it, to
-    compute in `precision`, or a ``head.keras``."""
+    compute in `precision`, a ``head.keras``, or a package's ONNX graph."""
 
     dense: DenseHead | None = None
     converted: list[np.ndarray] | None = None
     precision: str = "float32"
     keras: bytes = b""
+    onnx: bytes = b""
 
     def open(self, threads: int) -> Head:
         """The head, computing on so many CPU threads."""
@@ -28,6 +29,10 @@ class PreparedHead:
             from flowerray.bases.engines.openvino import OpenVinoHead
 
             return OpenVinoHead(self.converted, self.precision, threads)
+        if self.onnx:
+            from flowerray.bases.engines.onnxruntime import OnnxHead
+
+            return OnnxHead(self.onnx, threads)
         from flowerray.bases.engines.keras import KerasHead
 
         return KerasHead(self.keras, threads)

@@ -85,6 +85,13 @@ def asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:
     """The classifier's own base spec, or one of another precision where that is asked for; either
     engine computes it."""
     spec = trained.base_spec
+    if trained.base is not None:
+        if settings.precision not in (None, "float32") or settings.engine != "auto":
+            raise UsageError(
+                "a package is computed in float32 by ONNX Runtime: leave --precision and --engine "
+                "out, or label with the directory that it was made of"
+            )
+        return spec
     same = settings.precision in (None, spec.precision)
     if same and spec.precision == "int8":
         return spec

@@ -15,8 +15,9 @@ import pyarrow as pa
 from flowerray.bases.engines import openvino
 from flowerray.bases.prepared import PreparedBase, as_stored
 from flowerray.bases.spec import BaseSpec
+from flowerray.bases import weights as pretrained
 from flowerray.bases.weights import Weights
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.heads.classifier import Classifier
 from flowerray.heads.prepared import PreparedHead
 from flowerray.outputs.manifest import Shard, rows_of
@@ -70,12 +71,30 @@ def prepared_head(
     trained: Classifier, spec: BaseSpec, run: conversion.Run | None = None
 ) -> PreparedHead:
     """The head of a classifier, ready for actors that compute the base of `spec`."""
+    if trained.base is not None:
+        return PreparedHead(onnx=trained.head)
     if trained.dense is not None:
         return PreparedHead(dense=trained.dense)
     if spec.engine == "openvino":
         converted = conversion.head(trained.head, run)
         return PreparedHead(converted=converted, precision=spec.precision)
     return PreparedHead(keras=trained.head)
+
+
+def weights_of(trained: Classifier, weights: str) -> Weights:
+    """The weights that a classifier's features are made with: a package's own graph, or those of
+    its base, see ``flowerray.bases.weights.checked``.
+
+    Raises:
+        UsageError: `weights` names some where a package has its own.
+        FlowerrayError: `weights` gives others than the classifier's.
+    """
+    if trained.base is None:
+        return pretrained.checked(trained.base_spec, weights, say)
+    if weights != "imagenet":
+        raise UsageError("a package has its weights in it: leave --weights out")
+    graph = np.frombuffer(trained.base, np.uint8)
+    return Weights([graph], trained.base_spec.weights_sha256, "the package")
 
 
 def prepared_to_label(

@@ -1,0 +1,125 @@
+"""A classifier that `flowerray package` made one ONNX file of, read as data.
+
+Its graph is cut at the names that the package gives: `pixels` to `features` is the base,
+`features` to `probabilities` and `novelty` the head. What else a classifier is lies in its metadata:
+
+flowerray   JSON: what classifier.json says of it, without the names of photographs
+evidence    base64 of evidence.parquet, without uris and embeddings
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flowerray.errors import FlowerrayError
+from flowerray.stores.folder import read, unreadable
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+SUFFIX = ".onnx"
+ABOUT, EVIDENCE = "flowerray", "evidence"  # keys of its metadata
+BASE = (["pixels"], ["features"])
+HEAD = (["features"], ["probabilities", "novelty"])
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """The parts of a package: `about` as classifier.json, the bytes of an evidence.parquet, and two
+    ONNX graphs, uint8 pixels (n, size, size, 3) to features float16 and these to probabilities and
+    novelty."""
+
+    about: dict[str, Any]
+    evidence: bytes
+    base: bytes
+    head: bytes
+
+
+def is_packaged(path: str) -> bool:
+    """Whether a classifier's path is that of a package."""
+    return path.endswith(SUFFIX)
+
+
+def opened(path: str) -> Packaged:
+    """The parts of the package at `path`.
+
+    Raises:
+        FlowerrayError: there is none, or its graph could do more than compute: it has operators or
+            functions of its own, or weights outside of the file.
+    """
+    model = _model(path)
+    found = {one.key: one.value for one in model.metadata_props}
+    if ABOUT not in found:
+        raise FlowerrayError(f"{path} is no package of a classifier: `flowerray package` makes one")
+    _check_plain(model, path)
+    try:
+        from onnx.utils import Extractor
+
+        about = json.loads(found[ABOUT])
+        evidence = base64.b64decode(found[EVIDENCE], validate=True)
+        cut = Extractor(model)
+        base, head = (cut.extract_model(*ends).SerializeToString() for ends in (BASE, HEAD))
+    except Exception as error:  # onnx raises nearly anything where a name is missing
+        raise FlowerrayError(f"{path} is a damaged package: {_first_line(error)}") from None
+    return Packaged(about, evidence, base, head)
+
+
+def _model(path: str) -> ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        data = read(path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    try:
+        return onnx.load_from_string(data)
+    except DecodeError:
+        raise FlowerrayError(f"{path} is no ONNX file") from None
+
+
+def _check_plain(model: ModelProto, path: str) -> None:
+    """Refuse what could do more than compute, or differs from what the package says of itself."""
+    import onnx
+
+    strange = {node.domain for node in _nodes(model.graph)} - {"", "ai.onnx"}
+    if strange or model.functions:
+        named = ", ".join(sorted(strange)) or "functions of its own"
+        raise FlowerrayError(f"{path} has operators that ONNX lacks ({named}): refused")
+    if any(tensor.data_location == tensor.EXTERNAL for tensor in _tensors(model.graph)):
+        raise FlowerrayError(f"{path} has weights in other files: refused")
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise FlowerrayError(f"{path} is a damaged package: {_first_line(error)}") from None
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Those of the graph and of the graphs in its nodes."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """All constants of the graph and of the graphs in its nodes."""
+    sparse = list(graph.sparse_initializer)
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+    for one in sparse:
+        yield from (one.values, one.indices)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
