@@ -27,6 +27,7 @@ from flowerray.settings import (
     ExportSettings,
     ExtractSettings,
     LabelSettings,
+    PackageSettings,
     ReportSettings,
     RunSettings,
     Settings,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from flowerray.commands.export import ExportSummary
     from flowerray.commands.extract import ExtractSummary
     from flowerray.commands.label import LabelSummary
+    from flowerray.commands.package import PackageSummary
     from flowerray.commands.report import ReportSummary
     from flowerray.commands.run import RunSummary
     from flowerray.commands.similar import Similar
@@ -249,6 +251,14 @@ def export(settings: ExportSettings) -> ExportSummary:
 
 
 @_call
+def package(settings: PackageSettings) -> PackageSummary:
+    """Write a classifier as one file that runs without flowerray: ONNX, OpenVINO or Keras."""
+    from flowerray.commands.package import package
+
+    return package(settings)
+
+
+@_call
 def baseline(settings: BaselineSettings) -> BaselineSummary:
     """Show what VGG16 as published says of photographs, in ImageNet's classes."""
     from flowerray.commands.baseline import baseline
@@ -260,7 +270,7 @@ CALLS = {
     call.__name__: call
     for call in (
         *(extract, train, label, accept, suggest, audit, similar, run, evaluate, verify),
-        *(check, compare, report, export, baseline),
+        *(check, compare, report, export, package, baseline),
     )
 }
 

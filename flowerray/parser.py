@@ -31,6 +31,7 @@ from flowerray.settings import (
     ExportSettings,
     ExtractSettings,
     LabelSettings,
+    PackageSettings,
     PlanSettings,
     PredictSettings,
     ReportSettings,
@@ -243,6 +244,17 @@ JOBS: dict[str, Command] = {
             "flowerray export labels --format folders --out sorted --accepted-only",
             "flowerray export labels --format labelstudio --out tasks.json --url-root /data",
             "flowerray export labels --format fiftyone --out dataset --min-confidence 0.8",
+        ),
+    ),
+    "package": Command(
+        "write a classifier as one file that runs without flowerray: ONNX, OpenVINO or Keras",
+        PackageSettings,
+        api.package,
+        shown.package,
+        (
+            "flowerray package classifier --out flowers.onnx",
+            "flowerray package classifier --out flowers.xml --format openvino --release 2",
+            "flowerray predict rose.jpg --classifier flowers.onnx",
         ),
     ),
     "baseline": Command(

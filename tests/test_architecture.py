@@ -9,7 +9,7 @@ from conftest import REPOSITORY
 PACKAGE = REPOSITORY / "flowerray"
 ROOMS = (
     *("stores", "sources", "bases", "outputs", "heads", "trust"),
-    *("reports", "exports", "review", "pipeline", "commands"),
+    *("reports", "exports", "packages", "review", "pipeline", "commands"),
 )
 SHARED = {"errors", "progress", "settings", "version"}  # beside the rooms, for all of them
 WITH_RAY = {"pipeline", "commands"}

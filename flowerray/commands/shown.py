@@ -336,6 +336,17 @@ def export(done: Any) -> str:
     return "\n".join(lines)
 
 
+def package(done: Any) -> str:
+    tried = done.agreement
+    lines = [f"{done.format}, {done.bytes / 1e6:.1f} MB: {' and '.join(done.files)}"]
+    if tried is not None:
+        lines.append(f"the classifier's label: {tried['same']} of {tried['photographs']} tried")
+    lines.append(f"card: {done.card}")
+    if done.format == "onnx":
+        lines.append(f"next: flowerray predict PHOTOGRAPH --classifier {done.files[0]}")
+    return "\n".join(lines)
+
+
 def baseline(done: Any) -> str:
     lines = []
     for row in done.rows:

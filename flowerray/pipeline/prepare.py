@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from flowerray.bases import weights as pretrained
 from flowerray.bases.engines import openvino
 from flowerray.bases.prepared import PreparedBase, as_stored
 from flowerray.bases.spec import BaseSpec
-from flowerray.bases import weights as pretrained
 from flowerray.bases.weights import Weights
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.heads.classifier import Classifier

@@ -7,6 +7,7 @@ from these, so an option is written down once.
 
 from flowerray.settings.commands import (
     CHECKS,
+    PACKAGE_SUFFIXES,
     AcceptSettings,
     AuditSettings,
     BaselineSettings,
@@ -14,6 +15,7 @@ from flowerray.settings.commands import (
     CompareSettings,
     EvaluateSettings,
     ExportSettings,
+    PackageSettings,
     PredictSettings,
     ReportSettings,
     ReviewSettings,
@@ -69,6 +71,7 @@ __all__ = [
     "KIND_NAMES",
     "LABEL_FORMATS",
     "MOST_SEED",
+    "PACKAGE_SUFFIXES",
     "PRECISIONS",
     "PREPARATIONS",
     "RECIPES",
@@ -86,6 +89,7 @@ __all__ = [
     "ExtractSettings",
     "InferenceSettings",
     "LabelSettings",
+    "PackageSettings",
     "PhotographSettings",
     "PlanSettings",
     "PredictSettings",

@@ -15,7 +15,7 @@ from flowerray.settings.groups import (
     ThresholdSettings,
     UriColumnSettings,
 )
-from flowerray.settings.jobs import PRECISIONS
+from flowerray.settings.jobs import CLASSIFIER_HELP, PRECISIONS
 from flowerray.settings.options import MOST_SEED, Settings, option
 
 CHECKS = {
@@ -149,7 +149,7 @@ class PredictSettings(ThresholdSettings, PhotographSettings):
     photographs: tuple[str, ...] = option(
         "photographs, local or in a store", positional=True, metavar="PHOTOGRAPH"
     )
-    classifier: str = option("directory that `flowerray train` wrote", output="only")
+    classifier: str = option(CLASSIFIER_HELP, output="only")
     weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
 
 
@@ -348,6 +348,43 @@ class ExportSettings(StorageSettings):
         ):
             if given and self.format not in formats:
                 raise UsageError(f"{flag} is for --format {' or '.join(formats)}")
+
+
+PACKAGE_SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "keras": (".keras",)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageSettings(StorageSettings):
+    """Settings of :func:`flowerray.package`."""
+
+    classifier: str = option(
+        "directory that `flowerray train` wrote", positional=True, output="only"
+    )
+    out: str = option(
+        "the file to write, NAME.onnx, NAME.xml (and NAME.bin) or NAME.keras; its model card is "
+        "NAME-card.md",
+        metavar="FILE",
+        path=True,
+    )
+    format: str = option(
+        "onnx: for ONNX Runtime, and `flowerray label` and `predict`; openvino; keras. All compute "
+        "in float32, whatever the classifier's precision",
+        "onnx",
+        choices=tuple(PACKAGE_SUFFIXES),
+    )
+    release: int = option(
+        "your number of this package, in its card and in the file", 1, minimum=0, metavar="N"
+    )
+    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
+    overwrite: bool = option("replace FILE and its card where they are", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        suffix = PACKAGE_SUFFIXES[self.format][0]
+        if not self.out.endswith(suffix):
+            raise UsageError(
+                f"--format {self.format} writes a {suffix} file: --out is {self.out!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 PREPARATIONS = ("vgg", "tf", "torch", "none", "efficientnet", "lite", "article")
 POOLS = ("embedding", "avg", "none")
 RECIPES = ("mlp", "logistic", "article", "finetune")
+CLASSIFIER_HELP = "directory that `flowerray train` wrote, or an ONNX file of `flowerray package`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,7 @@ class LabelSettings(InferenceSettings, AcceptanceSettings, UriColumnSettings):
         metavar="IMAGES|FEATURES",
         output="or photographs",
     )
-    classifier: str = option("directory that `flowerray train` wrote", output="only")
+    classifier: str = option(CLASSIFIER_HELP, output="only")
     keep_features: str | None = option(
         "compute the features into this directory, and label from there: to label again, by "
         "another classifier of the same base, takes seconds",

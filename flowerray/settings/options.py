@@ -144,18 +144,21 @@ def fault_of(field: dataclasses.Field[Any], kind: type, value: Any) -> str | Non
     return None
 
 
+PACKAGE = ".onnx"  # a classifier in one file
 RECORDS = ("run.json", "classifier.json")  # one is in every output directory
 
 
 def directory_meant(path: str, photographs: bool = False) -> str:
     """The output directory that `path` stands for: a record for the directory that it is of, and,
-    where no `photographs` could be meant, which a table lists too, any local file in there."""
+    where no `photographs` could be meant, which a table lists too, any local file in there but a
+    package."""
     from flowerray.stores import expanded, is_remote  # it takes Arrow with it
 
     above, _, name = path.rpartition("/")
     if name in RECORDS:
         return above or "."
-    if photographs or is_remote(path) or not os.path.isfile(expanded(path)):
+    other = photographs or is_remote(path) or path.endswith(PACKAGE)
+    if other or not os.path.isfile(expanded(path)):
         return path
     further = os.path.dirname(above) or "." if above else ".."  # as of a file in shards/
     for directory in (above or ".", further):

@@ -14,7 +14,7 @@ class OnnxEngine:
     """A base as an ONNX graph, from uint8 pixels on."""
 
     def __init__(self, spec: BaseSpec, model: list[np.ndarray], threads: int) -> None:
-        self._session = _session(model[0].tobytes(), threads)
+        self._session = session(model[0].tobytes(), threads)
         self._input = self._session.get_inputs()[0].name
         self.feature_shape = tuple(self._session.get_outputs()[0].shape[1:])
 
@@ -27,14 +27,14 @@ class OnnxHead:
     """A head as an ONNX graph: features float16 (n, *feature_shape) to its outputs side by side."""
 
     def __init__(self, head: bytes, threads: int) -> None:
-        self._session = _session(head, threads)
+        self._session = session(head, threads)
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         return np.column_stack(self._session.run(None, {self._input: features}))
 
 
-def _session(graph: bytes, threads: int) -> Any:
+def session(graph: bytes, threads: int) -> Any:
     try:
         import onnxruntime
     except ImportError:

@@ -25,7 +25,7 @@ class OpenVinoEngine:
     """A converted base, ready on this machine's CPU."""
 
     def __init__(self, spec: BaseSpec, model: list[np.ndarray], threads: int) -> None:
-        core = _import_openvino().Core()
+        core = import_openvino().Core()
         read = _from_arrays(core, model)
         shape = read.get_rt_info(["flowerray", "feature_shape"]).astype(str)
         self.feature_shape: tuple[int, ...] = tuple(int(side) for side in shape.split(","))
@@ -46,7 +46,7 @@ class OpenVinoHead:
     """A converted head: features float16 (n, *feature_shape) to what the head makes of them."""
 
     def __init__(self, head: list[np.ndarray], precision: str, threads: int) -> None:
-        core = _import_openvino().Core()
+        core = import_openvino().Core()
         self._compiled = _compiled(core, _from_arrays(core, head), precision, threads)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
@@ -74,7 +74,7 @@ def convert(
         calibration: uint8 pixels (n, size, size, 3); with them the base is quantised to int8, the
             ranges of its activations taken from these photographs.
     """
-    openvino = _import_openvino()
+    openvino = import_openvino()
     import_keras(1)
     built = build(replace(spec, precision="float32"), weights)  # OpenVINO rounds it itself
     model = openvino.convert_model(built)
@@ -86,24 +86,24 @@ def convert(
         model = nncf.quantize(model, dataset, subset_size=len(calibration))
     shape = ",".join(str(side) for side in built.output_shape[1:])
     model.set_rt_info(shape, ["flowerray", "feature_shape"])
-    return _to_arrays(model)
+    return serialized(model)
 
 
 def convert_head(head: bytes) -> list[np.ndarray]:
     """The head in a ``head.keras``, converted: features to probabilities."""
-    openvino = _import_openvino()
+    openvino = import_openvino()
     import_keras(1)
-    return _to_arrays(openvino.convert_model(open_head(head)))
+    return serialized(openvino.convert_model(open_head(head)))
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
     os.environ["CI"] = "true"  # how openvino-telemetry is told to send nothing
     import openvino
 
     return openvino
 
 
-def _to_arrays(model: Any) -> list[np.ndarray]:
+def serialized(model: Any) -> list[np.ndarray]:
     import openvino
 
     with tempfile.TemporaryDirectory() as directory:

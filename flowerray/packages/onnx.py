@@ -9,13 +9,18 @@ apart (see ``flowerray.heads.packaged``).
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
+import numpy as np
 import onnx
 from onnx import ModelProto, compose, helper, parser
 
+from flowerray.bases.engines.onnxruntime import session
+from flowerray.bases.hardware import available_cpus
 from flowerray.bases.prepared import LARGEST_FLOAT16
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
+from flowerray.version import __version__
 
 MOST_BYTES = 2**31 - 1  # that protobuf holds
 # As Pillow's, but for one rounding: on noise less than one value in a hundred is off, by one.
@@ -43,13 +48,40 @@ named (float[n, {classes}] found, float[n] far) => (float[n, {classes}] probabil
 }}"""
 
 
-def composed(base: bytes, head: bytes, spec: BaseSpec) -> ModelProto:
-    """One graph: photographs uint8 (n, h, w, 3) to probabilities float32 (n, classes), novelty
-    float32 (n,) and features float16 (n, *feature_shape).
+class OnnxPackage:
+    """One ``.onnx`` file, for ONNX Runtime and all that reads ONNX.
 
     Args:
         base: ONNX, its one input uint8 pixels (n, size, size, 3), its one output float32 features.
         head: ONNX, its one input float32 features, its outputs probabilities and novelty.
+        release: becomes the file's `model_version`.
+
+    Raises:
+        FlowerrayError: it is larger than an ONNX file may be.
+    """
+
+    def __init__(self, base: bytes, head: bytes, spec: BaseSpec, release: int) -> None:
+        self.graph = composed(base, head, spec)
+        self.graph.producer_name, self.graph.producer_version = "flowerray", __version__
+        self.graph.model_version = release
+        self._session: Any = None
+
+    def probabilities(self, photographs: np.ndarray) -> np.ndarray:
+        """See ``flowerray.packages.Package``."""
+        if self._session is None:
+            self._session = session(self.graph.SerializeToString(), available_cpus())
+        (found,) = self._session.run(["probabilities"], {"photographs": photographs})
+        return np.asarray(found)
+
+    def files(self, metadata: dict[str, str]) -> list[bytes]:
+        """See ``flowerray.packages.Package``."""
+        helper.set_model_props(self.graph, metadata)
+        return [self.graph.SerializeToString()]
+
+
+def composed(base: bytes, head: bytes, spec: BaseSpec) -> ModelProto:
+    """One graph: photographs uint8 (n, h, w, 3) to probabilities float32 (n, classes), novelty
+    float32 (n,) and features float16 (n, *feature_shape).
 
     Raises:
         FlowerrayError: it is larger than an ONNX file may be.

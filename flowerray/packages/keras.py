@@ -1,14 +1,18 @@
-"""What Keras makes of a base and a head for a package, in a process of its own: the caller's output
-stays clear of TensorFlow's, and its memory too."""
+"""A package as Keras' own file, and what other formats have Keras export.
+
+Keras does it in a process of its own: the caller's output stays clear of TensorFlow's.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,35 @@ from typing import Any
 import numpy as np
 
 from flowerray.bases.engines.keras import build, import_keras, open_head
+from flowerray.bases.hardware import available_cpus
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
 
 OPSET = 18  # of ONNX: the first whose Resize has antialiasing
+
+
+class KerasPackage:
+    """One ``.keras`` file of Keras' own layers, which loads in its safe mode: photographs to a
+    dictionary of probabilities and novelty."""
+
+    def __init__(self, spec: BaseSpec, weights: list[np.ndarray], head: bytes) -> None:
+        self.file = _made("package", spec, weights, head)
+        self._model: Any = None
+
+    def probabilities(self, photographs: np.ndarray) -> np.ndarray:
+        """See ``flowerray.packages.Package``."""
+        if self._model is None:
+            import_keras(available_cpus())
+            self._model = open_head(self.file)
+        return np.asarray(self._model(photographs)["probabilities"])
+
+    def files(self, metadata: dict[str, str]) -> list[bytes]:
+        """See ``flowerray.packages.Package``: a ``.keras`` is a ZIP, which holds them beside."""
+        whole = io.BytesIO(self.file)
+        with zipfile.ZipFile(whole, "a") as archive:
+            for key, value in metadata.items():
+                archive.writestr(f"flowerray/{key}", value)
+        return [whole.getvalue()]
 
 
 def onnx_base(spec: BaseSpec, weights: list[np.ndarray]) -> bytes:
@@ -37,12 +66,6 @@ def onnx_head(head: bytes) -> bytes:
     return _made("head", None, [], head)
 
 
-def whole(spec: BaseSpec, weights: list[np.ndarray], head: bytes) -> bytes:
-    """All of a package as a ``.keras`` file of Keras' own layers: uint8 photographs (n, h, w, 3) to
-    a dictionary of probabilities (n, classes) and novelty (n,), float32; raises as `onnx_base`."""
-    return _made("whole", spec, weights, head)
-
-
 def _made(what: str, spec: BaseSpec | None, weights: list[np.ndarray], head: bytes) -> bytes:
     with tempfile.TemporaryDirectory(prefix="flowerray-") as name:
         directory = Path(name)
@@ -52,7 +75,7 @@ def _made(what: str, spec: BaseSpec | None, weights: list[np.ndarray], head: byt
         np.savez(directory / "weights.npz", **named)
         (directory / "head.keras").write_bytes(head)
         done = subprocess.run(
-            [sys.executable, "-m", "flowerray.packages.keras_models", what, name],
+            [sys.executable, "-P", "-m", "flowerray.packages.keras", what, name],
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},  # the only one that tf2onnx exports
             capture_output=True,
             text=True,
@@ -66,32 +89,35 @@ def _made(what: str, spec: BaseSpec | None, weights: list[np.ndarray], head: byt
 
 def _make(what: str, directory: Path) -> None:
     """In that process: ``made`` of the other files in `directory`."""
-    keras = import_keras(os.cpu_count() or 1)
-    base = head = None
-    if what != "head":
-        spec = BaseSpec.from_dict(json.loads((directory / "spec.json").read_text()))
-        with np.load(directory / "weights.npz", allow_pickle=False) as arrays:
-            base = build(spec, [arrays[name] for name in sorted(arrays.files)])
-    if what != "base":
-        head = _with_two_outputs(keras, open_head((directory / "head.keras").read_bytes()))
-    if base is not None and head is not None:
-        file = directory / "whole.keras"
-        _joined(keras, spec, base, head).save(file)
+    keras = import_keras(available_cpus())
+    if what == "package":
+        file = directory / "package.keras"
+        _joined(keras, *_base_in(directory), _head_in(keras, directory)).save(file)
         file.rename(directory / "made")
         return
-    model = base or head
+    model = _head_in(keras, directory) if what == "head" else _base_in(directory)[1]
     # Keras exports what it has seen an input of.
     model(np.zeros((1, *model.input_shape[1:]), model.inputs[0].dtype))
     model.export(directory / "made", format="onnx", verbose=False, opset_version=OPSET)
 
 
-def _with_two_outputs(keras: Any, head: Any) -> Any:
-    """`head` before it joins probabilities and novelty, see ``flowerray.trust.novelty.attached``."""
+def _base_in(directory: Path) -> tuple[BaseSpec, Any]:
+    spec = BaseSpec.from_dict(json.loads((directory / "spec.json").read_text()))
+    with np.load(directory / "weights.npz", allow_pickle=False) as arrays:
+        return spec, build(spec, [arrays[name] for name in sorted(arrays.files)])
+
+
+def _head_in(keras: Any, directory: Path) -> Any:
+    """The head before it joins probabilities and novelty, which has the two as its outputs; see
+    ``flowerray.trust.novelty.attached``."""
+    head = open_head((directory / "head.keras").read_bytes())
     probabilities, novelty = head.layers[-1].input
-    return keras.Model(head.inputs[0], [probabilities, keras.layers.Reshape(())(novelty)])
+    novelty = keras.layers.Reshape((), name="one_novelty")(novelty)
+    return keras.Model(head.inputs[0], [probabilities, novelty])
 
 
 def _joined(keras: Any, spec: BaseSpec, base: Any, head: Any) -> Any:
+    """Photographs to probabilities and novelty, by Keras' own layers alone."""
     layers, size = keras.layers, spec.input_size
     interpolation = "nearest" if spec.resize == "nearest" else "bilinear"
     photographs = keras.Input((None, None, 3), dtype="uint8", name="photographs")

@@ -1,0 +1,48 @@
+"""A package as OpenVINO's own two files: its graph, .xml, and its constants, .bin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+from onnx.utils import Extractor
+
+from flowerray.bases.engines.openvino import import_openvino, serialized
+from flowerray.bases.spec import BaseSpec
+
+
+class OpenVinoPackage:
+    """The `graph` of a package (see ``flowerray.packages.onnx``) as OpenVINO's, with the same inputs
+    and outputs. The resize is OpenVINO's own, which is Pillow's."""
+
+    def __init__(self, graph: ModelProto, spec: BaseSpec) -> None:
+        openvino = import_openvino()
+        from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
+
+        outputs = [output.name for output in graph.graph.output]
+        behind = Extractor(graph).extract_model(["pixels"], outputs)
+        model = openvino.Core().read_model(behind.SerializeToString())
+        resized = PrePostProcessor(model)
+        pixels, layout = resized.input(), openvino.Layout("NHWC")
+        tensor = pixels.tensor().set_element_type(openvino.Type.u8).set_layout(layout)
+        tensor.set_spatial_dynamic_shape()
+        pixels.model().set_layout(layout)
+        nearest = spec.resize == "nearest"
+        how = ResizeAlgorithm.RESIZE_NEAREST if nearest else ResizeAlgorithm.RESIZE_BILINEAR_PILLOW
+        pixels.preprocess().resize(how)
+        self.model = resized.build()
+        self.model.input(0).get_tensor().set_names({"photographs"})
+        self._compiled: Any = None
+
+    def probabilities(self, photographs: np.ndarray) -> np.ndarray:
+        """See ``flowerray.packages.Package``."""
+        if self._compiled is None:
+            self._compiled = import_openvino().Core().compile_model(self.model, "CPU")
+        return np.array(self._compiled(photographs)["probabilities"])
+
+    def files(self, metadata: dict[str, str]) -> list[bytes]:
+        """See ``flowerray.packages.Package``."""
+        for key, value in metadata.items():
+            self.model.set_rt_info(value, ["flowerray", key])
+        return [array.tobytes() for array in serialized(self.model)]
