@@ -61,9 +61,10 @@ def package(settings: PackageSettings) -> PackageSummary:
     if trained.base is not None:
         raise UsageError(f"{settings.classifier} is a package already")
     _check_installed(settings.format)
-    stem, _ = os.path.splitext(located(settings.out))
+    out = located(settings.out)
+    stem, _ = os.path.splitext(out)
     files = [stem + suffix for suffix in PACKAGE_SUFFIXES[settings.format]]
-    card_file = f"{stem}-card.md"
+    card_file = f"{out}.md"
     _check_free([*files, card_file], settings.overwrite)
     evidence = classifier.evidence(settings.classifier)
     weights = pretrained.checked(trained.base_spec, settings.weights, say).arrays

@@ -1,10 +1,10 @@
 """A classifier that `flowerray package` made one ONNX file of, read as data.
 
-Its graph is cut at the names that the package gives: `pixels` to `features` is the base,
-`features` to `probabilities` and `novelty` the head. What else a classifier is lies in its metadata:
+Its graph is cut at the names that the package gives: `pixels` to `features` is the base, these to
+`probabilities` and `novelty` the head. What else a classifier is lies in its metadata:
 
 flowerray   JSON: what classifier.json says of it, without the names of photographs
-evidence    base64 of evidence.parquet, without uris and embeddings
+evidence    base64 of evidence.parquet, without what tells of single photographs
 """
 
 from __future__ import annotations
@@ -63,8 +63,12 @@ def opened(path: str) -> Packaged:
         evidence = base64.b64decode(found[EVIDENCE], validate=True)
         cut = Extractor(model)
         base, head = (cut.extract_model(*ends).SerializeToString() for ends in (BASE, HEAD))
+        side, wide = about["base_spec"]["input_size"], len(about["classes"])
+        said = [[side, side, 3], about["feature_shape"], [wide]]
     except Exception as error:  # onnx raises nearly anything where a name is missing
         raise FlowerrayError(f"{path} is a damaged package: {_first_line(error)}") from None
+    if said != [_shape(model.graph, name) for name in ("pixels", "features", "probabilities")]:
+        raise FlowerrayError(f"{path} is a damaged package: its graph is not what it says it is")
     return Packaged(about, evidence, base, head)
 
 
@@ -96,6 +100,14 @@ def _check_plain(model: ModelProto, path: str) -> None:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise FlowerrayError(f"{path} is a damaged package: {_first_line(error)}") from None
+
+
+def _shape(graph: GraphProto, name: str) -> list[int]:
+    """The sides of a tensor after the first; none where the graph doesn't tell."""
+    for value in (*graph.output, *graph.value_info):
+        if value.name == name:
+            return [side.dim_value for side in value.type.tensor_type.shape.dim][1:]
+    return []
 
 
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:

@@ -107,7 +107,7 @@ def written(
         "season or place nothing is promised. Look at the novelty, and judge a sample of your own.",
         "- It gives one of its classes to anything; only novelty and confidence tell that it is "
         "none of them.",
-        "- It was not tried on how its errors differ between people or places that photographs show.",
+        "- How its errors differ by the people or places that photographs show was not tried.",
         "",
         "## Licences",
         "",

@@ -41,7 +41,8 @@ as_stored (float[{shape}] computed) => (float16[{shape}] features, float[{shape}
     to_head = Cast<to = 1>(features)
 }}"""
 NAMED = """
-named (float[n, {classes}] found, float[n] far) => (float[n, {classes}] probabilities, float[n] novelty)
+named (float[n, {classes}] found, float[n] far)
+    => (float[n, {classes}] probabilities, float[n] novelty)
 {{
     probabilities = Identity(found)
     novelty = Identity(far)
@@ -104,7 +105,8 @@ def composed(base: bytes, head: bytes, spec: BaseSpec) -> ModelProto:
     )
     resize, as_stored, named = (parser.parse_model(own + text) for text in texts)
     whole = reduce(_behind, (resize, middle[0], as_stored, middle[1], named))
-    whole.graph.value_info.append(resize.graph.output[0])
+    if not any(value.name == "pixels" for value in whole.graph.value_info):
+        whole.graph.value_info.append(resize.graph.output[0])
     outputs = {one.name: one for one in whole.graph.output}
     del whole.graph.output[:]
     whole.graph.output.extend(outputs[name] for name in ("probabilities", "novelty", "features"))

@@ -13,7 +13,7 @@ from flowerray.bases.spec import BaseSpec
 
 
 class OpenVinoPackage:
-    """The `graph` of a package (see ``flowerray.packages.onnx``) as OpenVINO's, with the same inputs
+    """The `graph` of a package (see ``flowerray.packages.onnx``) as OpenVINO's, with the same input
     and outputs. The resize is OpenVINO's own, which is Pillow's."""
 
     def __init__(self, graph: ModelProto, spec: BaseSpec) -> None:

@@ -361,8 +361,8 @@ class PackageSettings(StorageSettings):
         "directory that `flowerray train` wrote", positional=True, output="only"
     )
     out: str = option(
-        "the file to write, NAME.onnx, NAME.xml (and NAME.bin) or NAME.keras; its model card is "
-        "NAME-card.md",
+        "the file to write: NAME.onnx, NAME.xml (with NAME.bin) or NAME.keras; its model card is "
+        "FILE.md",
         metavar="FILE",
         path=True,
     )
