@@ -12,6 +12,7 @@ from flowerray.commands.compare import CompareSummary
 from flowerray.commands.export import ExportSummary
 from flowerray.commands.extract import ExtractSummary
 from flowerray.commands.label import LabelSummary
+from flowerray.commands.package import PackageSummary
 from flowerray.commands.report import ReportSummary
 from flowerray.commands.run import RunSummary
 from flowerray.commands.similar import Similar
@@ -253,7 +254,8 @@ def label(
         images (str | PathLike[str]): directory (searched to any depth), a glob, a .txt list, or
             a .parquet or .csv table with a uri column; local, or s3://, gs://, az://, hdfs://,
             https://; or the --out of extract or --keep-features, to label from stored features
-        classifier (str | PathLike[str]): directory that `flowerray train` wrote
+        classifier (str | PathLike[str]): directory that `flowerray train` wrote, or an ONNX
+            file of `flowerray package`
         out (str | PathLike[str]): directory for the shards
         keep_features (str | PathLike[str] | None, default None): compute the features into this
             directory, and label from there: to label again, by another classifier of the same
@@ -839,6 +841,44 @@ def export(
 
     Returns:
         ExportSummary
+
+    Raises:
+        UsageError: an option is of another type, out of range, or contradicts another.
+        FlowerrayError: the job can't be done as asked; the message says what to mend.
+    """
+
+def package(
+    classifier: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    format: Literal['onnx', 'openvino', 'keras'] = 'onnx',
+    release: int = 1,
+    weights: str | PathLike[str] = 'imagenet',
+    overwrite: bool = False,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    allow_redirects: str | None = None,
+) -> PackageSummary:
+    """Write a classifier as one file that runs without flowerray: ONNX, OpenVINO or Keras.
+
+    Args:
+        classifier (str | PathLike[str]): directory that `flowerray train` wrote
+        out (str | PathLike[str]): the file to write: NAME.onnx, NAME.xml (with NAME.bin) or
+            NAME.keras; its model card is FILE.md
+        format (Literal['onnx', 'openvino', 'keras'], default 'onnx'): onnx: for ONNX Runtime,
+            and `flowerray label` and `predict`; openvino; keras. All compute in float32,
+            whatever the classifier's precision
+        release (int, default 1): your number of this package, in its card and in the file
+        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        overwrite (bool, default False): replace FILE and its card where they are
+        endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
+            own]
+        anonymous (bool, default False): read photographs in object stores without credentials
+        allow_redirects (str | None, default None): hosts, by commas, that web servers may
+            redirect to [their own]
+
+    Returns:
+        PackageSummary
 
     Raises:
         UsageError: an option is of another type, out of range, or contradicts another.

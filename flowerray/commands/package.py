@@ -21,7 +21,7 @@ from flowerray.errors import FlowerrayError, UsageError
 from flowerray.heads import classifier, packaged
 from flowerray.heads.classifier import Classifier
 from flowerray.packages import Package, card
-from flowerray.packages.keras import OPSET, KerasPackage, onnx_base, onnx_head
+from flowerray.packages.keras import OPSET, KerasPackage, exported
 from flowerray.packages.onnx import OnnxPackage
 from flowerray.progress import say
 from flowerray.settings import PACKAGE_SUFFIXES, PackageSettings
@@ -119,7 +119,8 @@ def _made(trained: Classifier, weights: list[np.ndarray], settings: PackageSetti
     spec = trained.base_spec
     if settings.format == "keras":
         return KerasPackage(spec, weights, trained.head)
-    made = OnnxPackage(onnx_base(spec, weights), onnx_head(trained.head), spec, settings.release)
+    base, head = exported(spec, weights, trained.head)
+    made = OnnxPackage(base, head, spec, settings.release)
     if settings.format == "openvino":
         from flowerray.packages.openvino import OpenVinoPackage
 

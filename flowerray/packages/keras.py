@@ -29,10 +29,10 @@ OPSET = 18  # of ONNX: the first whose Resize has antialiasing
 
 class KerasPackage:
     """One ``.keras`` file of Keras' own layers, which loads in its safe mode: photographs to a
-    dictionary of probabilities and novelty."""
+    dictionary of probabilities and novelty. Raises as `exported`."""
 
     def __init__(self, spec: BaseSpec, weights: list[np.ndarray], head: bytes) -> None:
-        self.file = _made("package", spec, weights, head)
+        (self.file,) = _made(["package"], spec, weights, head)
         self._model: Any = None
 
     def probabilities(self, photographs: np.ndarray) -> np.ndarray:
@@ -51,31 +51,27 @@ class KerasPackage:
         return [whole.getvalue()]
 
 
-def onnx_base(spec: BaseSpec, weights: list[np.ndarray]) -> bytes:
-    """The base of `spec` in float32 as an ONNX file: uint8 pixels (n, size, size, 3) to features.
+def exported(spec: BaseSpec, weights: list[np.ndarray], head: bytes) -> list[bytes]:
+    """The base of `spec` in float32 as an ONNX file, uint8 pixels (n, size, size, 3) to features;
+    and a ``head.keras`` as another, float32 features (n, *feature_shape) to probabilities
+    (n, classes) and novelty (n,).
 
     Raises:
         FlowerrayError: Keras can't export it.
     """
-    return _made("base", spec, weights, b"")
+    return _made(["base", "head"], spec, weights, head)
 
 
-def onnx_head(head: bytes) -> bytes:
-    """A ``head.keras`` as an ONNX file: float32 features (n, *feature_shape) to probabilities
-    (n, classes) and novelty (n,); raises as `onnx_base`."""
-    return _made("head", None, [], head)
-
-
-def _made(what: str, spec: BaseSpec | None, weights: list[np.ndarray], head: bytes) -> bytes:
+def _made(asked: list[str], spec: BaseSpec, weights: list[np.ndarray], head: bytes) -> list[bytes]:
     with tempfile.TemporaryDirectory(prefix="flowerray-") as name:
         directory = Path(name)
-        fields = None if spec is None else dataclasses.asdict(replace(spec, precision="float32"))
+        fields = dataclasses.asdict(replace(spec, precision="float32"))
         (directory / "spec.json").write_text(json.dumps(fields))
         named: dict[str, Any] = {f"{i:04d}": array for i, array in enumerate(weights)}
         np.savez(directory / "weights.npz", **named)
         (directory / "head.keras").write_bytes(head)
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "flowerray.packages.keras", what, name],
+            [sys.executable, "-P", "-m", "flowerray.packages.keras", name, *asked],
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},  # the only one that tf2onnx exports
             capture_output=True,
             text=True,
@@ -83,31 +79,33 @@ def _made(what: str, spec: BaseSpec | None, weights: list[np.ndarray], head: byt
         )
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.strip()]
-            raise FlowerrayError(f"Keras can't export the {what}: {(said or ['it died'])[-1]}")
-        return (directory / "made").read_bytes()
+            raise FlowerrayError(f"Keras can't export {spec.base}: {(said or ['it died'])[-1]}")
+        return [(directory / f"{one}.made").read_bytes() for one in asked]
 
 
-def _make(what: str, directory: Path) -> None:
-    """In that process: ``made`` of the other files in `directory`."""
+def _make(directory: Path, asked: list[str]) -> None:
+    """In that process: what is `asked` for, of the files in `directory`."""
     keras = import_keras(available_cpus())
-    if what == "package":
-        file = directory / "package.keras"
-        _joined(keras, *_base_in(directory), _head_in(keras, directory)).save(file)
-        file.rename(directory / "made")
-        return
-    model = _head_in(keras, directory) if what == "head" else _base_in(directory)[1]
-    # Keras exports what it has seen an input of.
-    model(np.zeros((1, *model.input_shape[1:]), model.inputs[0].dtype))
-    model.export(directory / "made", format="onnx", verbose=False, opset_version=OPSET)
-
-
-def _base_in(directory: Path) -> tuple[BaseSpec, Any]:
     spec = BaseSpec.from_dict(json.loads((directory / "spec.json").read_text()))
+    for name in asked:
+        made = directory / f"{name}.made"
+        if name == "package":
+            file = directory / "package.keras"
+            _joined(keras, spec, _base(spec, directory), _head(keras, directory)).save(file)
+            file.rename(made)
+            continue
+        model = _base(spec, directory) if name == "base" else _head(keras, directory)
+        # Keras exports what it has seen an input of.
+        model(np.zeros((1, *model.input_shape[1:]), model.inputs[0].dtype))
+        model.export(made, format="onnx", verbose=False, opset_version=OPSET)
+
+
+def _base(spec: BaseSpec, directory: Path) -> Any:
     with np.load(directory / "weights.npz", allow_pickle=False) as arrays:
-        return spec, build(spec, [arrays[name] for name in sorted(arrays.files)])
+        return build(spec, [arrays[name] for name in sorted(arrays.files)])
 
 
-def _head_in(keras: Any, directory: Path) -> Any:
+def _head(keras: Any, directory: Path) -> Any:
     """The head before it joins probabilities and novelty, which has the two as its outputs; see
     ``flowerray.trust.novelty.attached``."""
     head = open_head((directory / "head.keras").read_bytes())
@@ -131,4 +129,4 @@ def _joined(keras: Any, spec: BaseSpec, base: Any, head: Any) -> Any:
 
 
 if __name__ == "__main__":
-    _make(sys.argv[1], Path(sys.argv[2]))
+    _make(Path(sys.argv[1]), sys.argv[2:])
