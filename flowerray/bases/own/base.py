@@ -47,6 +47,15 @@ def is_own(base: str) -> bool:
     return base.endswith(ENDINGS) or "/" in base or os.sep in base or Path(base).is_dir()
 
 
+def name_of(place: str) -> str:
+    """What the model at `place` is called.
+
+    Raises:
+        FlowerrayError: there is none, or several.
+    """
+    return _name(_model_in(Path(place).expanduser()))
+
+
 def read(place: str) -> Model:
     """The model in the file or the directory at `place`, checked; nothing of it was computed.
 
