@@ -25,6 +25,7 @@ import platformdirs
 from filelock import FileLock
 
 from flowerray.bases import efficientnet_lite, state_dict
+from flowerray.bases.own import base as own_base
 from flowerray.bases.spec import Base, BaseSpec, Wheel, base_named
 from flowerray.errors import FlowerrayError
 from flowerray.stores.folder import refused
@@ -115,11 +116,16 @@ def load(name: str, weights: str = "imagenet", say: Callable[[str], None] = prin
 
 
 def checked(spec: BaseSpec, weights: str, say: Callable[[str], None] = print) -> Weights:
-    """The weights that features of `spec` were made with, see `load`.
+    """The weights that features of `spec` were made with, see `load`; of a file of the user's own,
+    its bytes, from where `weights` says or the cache.
 
     Raises:
         FlowerrayError: `weights` gives others.
     """
+    if spec.own is not None:
+        place = None if weights == "imagenet" else weights
+        model = own_base.found_again(spec, place, cache_directory())
+        return Weights(model.arrays, model.sha256, str(model.file))
     found = load(spec.base, "random" if spec.weights == "random" else weights, say)
     if found.sha256 != spec.weights_sha256:
         raise FlowerrayError(

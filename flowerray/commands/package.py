@@ -21,7 +21,7 @@ from flowerray.errors import FlowerrayError, UsageError
 from flowerray.heads import classifier, packaged
 from flowerray.heads.classifier import Classifier
 from flowerray.packages import Package, card
-from flowerray.packages.keras import OPSET, KerasPackage, exported
+from flowerray.packages.keras import KerasPackage, exported
 from flowerray.packages.onnx import OnnxPackage
 from flowerray.progress import say
 from flowerray.settings import PACKAGE_SUFFIXES, PackageSettings
@@ -75,9 +75,7 @@ def package(settings: PackageSettings) -> PackageSummary:
     identity = {
         "classifier": trained.id,
         "release": str(settings.release),
-        "format": f"{settings.format}, opset {OPSET}"
-        if settings.format == "onnx"
-        else settings.format,
+        "format": made.kind,
         "made by": f"flowerray {__version__}",
     }
     text = card.written(os.path.basename(stem), about, evidence, identity, agreement)
@@ -100,8 +98,7 @@ def package(settings: PackageSettings) -> PackageSummary:
 
 
 def _check_installed(format: str) -> None:
-    needed = ["tf2onnx", "onnxruntime"] if format != "keras" else []
-    if any(find_spec(name) is None for name in needed):
+    if format != "keras" and find_spec("tf2onnx") is None:
         raise FlowerrayError("what exports ONNX is not installed: pip install 'flowerray[package]'")
     if format == "openvino" and not hardware.has_openvino():
         raise FlowerrayError("OpenVINO is not installed: pip install 'flowerray[openvino]'")

@@ -14,12 +14,9 @@ Or one file that `flowerray package` made of it, see ``flowerray.heads.packaged`
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import tempfile
-import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flowerray.bases.spec import BaseSpec
+from flowerray.bases.own import keras_file
+from flowerray.bases.spec import BaseSpec, OwnBase
 from flowerray.errors import FlowerrayError
 from flowerray.heads import packaged
 from flowerray.heads.dense_head import DenseHead
@@ -162,8 +160,9 @@ def _of_package(path: str) -> Classifier:
             precision="float32",
             engine="onnxruntime",
             calibration=None,
-            weights="package",
+            weights="file",
             weights_sha256=hashlib.sha256(found.base).hexdigest(),
+            own=OwnBase("package", False, (1.0,) * 3, (0.0,) * 3, 1 + len(about["feature_shape"])),
         )
         classes, shape = list(about["classes"]), tuple(about["feature_shape"])
     except (KeyError, TypeError) as error:
@@ -216,11 +215,9 @@ def check_layers(head: bytes, of: str) -> None:
         FlowerrayError: that of `of` has others, or is no Keras model.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(head)) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise FlowerrayError(f"the head of {of} is no Keras model: {error}") from None
-    whole, *parts = [*_objects_in(config)] or ["no model"]
+        whole, *parts = keras_file.made_by(head)
+    except ValueError as error:
+        raise FlowerrayError(f"the head of {of} is {error}") from None
     strange = sorted({name for name in parts if name not in OBJECTS})
     if whole not in MODELS:
         strange.insert(0, whole)
@@ -229,18 +226,3 @@ def check_layers(head: bytes, of: str) -> None:
             f"the head of {of} holds {', '.join(strange)}, which no recipe of flowerray "
             "makes: refused, since it could run code"
         )
-
-
-def _objects_in(config: Any) -> Iterator[str]:
-    """Everything that loading `config` would make, as ``module.class``, at any depth."""
-    if isinstance(config, dict):
-        if "class_name" in config:
-            yield f"{config.get('module')}.{config['class_name']}"
-            # Where nothing is registered, Keras writes nothing or the class' own name.
-            if config.get("registered_name") not in (None, config["class_name"]):
-                yield str(config["registered_name"])
-        for value in config.values():
-            yield from _objects_in(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _objects_in(value)

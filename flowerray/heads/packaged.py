@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flowerray.bases.own import onnx_file
+from flowerray.bases.own.onnx_graph import FEATURES, PIXELS
 from flowerray.errors import FlowerrayError
 from flowerray.stores.folder import read, unreadable
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+    from onnx import GraphProto, ModelProto
 
 SUFFIX = ".onnx"
 ABOUT, EVIDENCE = "flowerray", "evidence"  # keys of its metadata
-BASE = (["pixels"], ["features"])
-HEAD = (["features"], ["probabilities", "novelty"])
+BASE = ([PIXELS], [FEATURES])
+HEAD = ([FEATURES], ["probabilities", "novelty"])
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def opened(path: str) -> Packaged:
         said = [[side, side, 3], about["feature_shape"], [wide]]
     except Exception as error:  # onnx raises nearly anything where a name is missing
         raise FlowerrayError(f"{path} is a damaged package: {_first_line(error)}") from None
-    if said != [_shape(model.graph, name) for name in ("pixels", "features", "probabilities")]:
+    if said != [_shape(model.graph, name) for name in (PIXELS, FEATURES, "probabilities")]:
         raise FlowerrayError(f"{path} is a damaged package: its graph is not what it says it is")
     return Packaged(about, evidence, base, head)
 
@@ -82,24 +83,21 @@ def _model(path: str) -> ModelProto:
         raise unreadable(path, error) from None
     try:
         return onnx.load_from_string(data)
-    except DecodeError:
-        raise FlowerrayError(f"{path} is no ONNX file") from None
+    except (DecodeError, RecursionError):
+        raise FlowerrayError(f"{path} is no ONNX file, or a damaged one") from None
 
 
 def _check_plain(model: ModelProto, path: str) -> None:
-    """Refuse what could do more than compute, or differs from what the package says of itself."""
+    """Refuse what could do more than compute, and what is damaged."""
     import onnx
 
-    strange = {node.domain for node in _nodes(model.graph)} - {"", "ai.onnx"}
-    if strange or model.functions:
-        named = ", ".join(sorted(strange)) or "functions of its own"
-        raise FlowerrayError(f"{path} has operators that ONNX lacks ({named}): refused")
-    if any(tensor.data_location == tensor.EXTERNAL for tensor in _tensors(model.graph)):
-        raise FlowerrayError(f"{path} has weights in other files: refused")
     try:
+        onnx_file.check_operators(model)
+        if onnx_file.check_tensors(model):
+            raise ValueError("it has weights in other files, which no package has: refused")
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise FlowerrayError(f"{path} is a damaged package: {_first_line(error)}") from None
+    except (ValueError, onnx.checker.ValidationError) as error:
+        raise FlowerrayError(f"{path}: {_first_line(error)}") from None
 
 
 def _shape(graph: GraphProto, name: str) -> list[int]:
@@ -108,29 +106,6 @@ def _shape(graph: GraphProto, name: str) -> list[int]:
         if value.name == name:
             return [side.dim_value for side in value.type.tensor_type.shape.dim][1:]
     return []
-
-
-def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """Those of the graph and of the graphs in its nodes."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """All constants of the graph and of the graphs in its nodes."""
-    sparse = list(graph.sparse_initializer)
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
-    for one in sparse:
-        yield from (one.values, one.indices)
 
 
 def _first_line(error: Exception) -> str:

@@ -30,9 +30,9 @@ class PreparedHead:
 
             return OpenVinoHead(self.converted, self.precision, threads)
         if self.onnx:
-            from flowerray.bases.engines.onnxruntime import OnnxHead
+            from flowerray.bases.engines.onnxruntime import OnnxRuntimeHead
 
-            return OnnxHead(self.onnx, threads)
+            return OnnxRuntimeHead(self.onnx, threads)
         from flowerray.bases.engines.keras import KerasHead
 
         return KerasHead(self.keras, threads)

@@ -9,7 +9,9 @@ import numpy as np
 
 
 class Package(Protocol):
-    """A package in the making."""
+    """A package in the making; its `kind` is the format with its version."""
+
+    kind: str
 
     def probabilities(self, photographs: np.ndarray) -> np.ndarray:
         """Of photographs uint8 (n, h, w, 3) those of the classes, float32 (n, classes)."""

@@ -56,7 +56,7 @@ def written(
         for one, numbers in scores["per_class"].items()
     ]
     layer, pool = spec.layer or "its last layer", spec.pool or "the whole map"
-    made = f"{spec.base}, {layer}, {pool}, features computed in {spec.precision}"
+    made = f"{_plain(spec.base)}, {layer}, {pool}, features computed in {spec.precision}"
     lines = [
         f"# {_plain(name)}",
         "",
@@ -76,8 +76,8 @@ def written(
             ),
         ),
         "",
-        f"Inside, photographs are resized to {spec.input_size} x {spec.input_size}, whatever their "
-        "proportions, and prepared; give them as they are. All is computed in float32.",
+        f"Inside, photographs are {_resized(spec)}, and prepared; give them as they are. All is "
+        "computed in float32.",
         "",
         "## Trained on",
         "",
@@ -111,12 +111,21 @@ def written(
         "",
         "## Licences",
         "",
-        f"- Weights of the base ({spec.base}): {_licence(spec)}.",
+        f"- Weights of the base ({_plain(spec.base)}): {_licence(spec)}.",
         "- The head is yours, as far as the photographs are that it was trained on. None of these, "
         "nor their names, are in this file.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _resized(spec: BaseSpec) -> str:
+    square = f"{spec.input_size} x {spec.input_size}"
+    if spec.crop is None:
+        return f"squashed to {square} pixels, whatever their proportions"
+    return (
+        f"resized to {spec.crop} pixels on the shorter side, and of these the middle {square} taken"
+    )
 
 
 def _agreement(agreement: dict[str, int] | None, spec: BaseSpec) -> str:
@@ -146,9 +155,9 @@ def _thresholds(evidence: pa.Table, classes: list[str]) -> list[str]:
 
 
 def _licence(spec: BaseSpec) -> str:
-    published = BASES[spec.base].weights_sha256 if spec.base in BASES else ""
+    published = BASES[spec.base].weights_sha256 if spec.own is None else None
     if spec.weights != "imagenet" or published not in (None, spec.weights_sha256):
-        return "not published ones: whoever made them says"
+        return "none that flowerray knows: where they came from says"
     if not BASES[spec.base].builder:
         return "it has none"
     known = next((text for start, text in LICENCES.items() if spec.base.startswith(start)), None)

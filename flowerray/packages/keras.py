@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,30 @@ import numpy as np
 
 from flowerray.bases.engines.keras import build, import_keras, open_head
 from flowerray.bases.hardware import available_cpus
+from flowerray.bases.own.onnx_graph import graph_of
 from flowerray.bases.spec import BaseSpec
-from flowerray.errors import FlowerrayError
-
-OPSET = 18  # of ONNX: the first whose Resize has antialiasing
+from flowerray.errors import FlowerrayError, UsageError
+from flowerray.packages.onnx import OPSET, check_squashed, filter_of
 
 
 class KerasPackage:
     """One ``.keras`` file of Keras' own layers, which loads in its safe mode: photographs to a
-    dictionary of probabilities and novelty. Raises as `exported`."""
+    dictionary of probabilities and novelty.
+
+    Raises:
+        UsageError: the base is none of Keras', or photographs are to be cropped.
+        FlowerrayError: as `exported`.
+    """
+
+    kind = f"Keras {version('keras')}"
 
     def __init__(self, spec: BaseSpec, weights: list[np.ndarray], head: bytes) -> None:
+        if spec.own is not None and spec.own.is_onnx:
+            raise UsageError(
+                f"{spec.base} is an ONNX file, which Keras doesn't read: --format onnx"
+            )
+        check_squashed(spec, "keras")
+        filter_of(spec)
         (self.file,) = _made(["package"], spec, weights, head)
         self._model: Any = None
 
@@ -52,13 +66,15 @@ class KerasPackage:
 
 
 def exported(spec: BaseSpec, weights: list[np.ndarray], head: bytes) -> list[bytes]:
-    """The base of `spec` in float32 as an ONNX file, uint8 pixels (n, size, size, 3) to features;
+    """The base of `spec` in float32 as an ONNX file, uint8 pixels (n, size, size, 3) to features,
     and a ``head.keras`` as another, float32 features (n, *feature_shape) to probabilities
     (n, classes) and novelty (n,).
 
     Raises:
         FlowerrayError: Keras can't export it.
     """
+    if spec.own is not None and spec.own.is_onnx:
+        return [graph_of(spec, weights).SerializeToString(), *_made(["head"], spec, [], head)]
     return _made(["base", "head"], spec, weights, head)
 
 
@@ -117,10 +133,10 @@ def _head(keras: Any, directory: Path) -> Any:
 def _joined(keras: Any, spec: BaseSpec, base: Any, head: Any) -> Any:
     """Photographs to probabilities and novelty, by Keras' own layers alone."""
     layers, size = keras.layers, spec.input_size
-    interpolation = "nearest" if spec.resize == "nearest" else "bilinear"
+    interpolation = spec.resize.removesuffix("-dct")
     photographs = keras.Input((None, None, 3), dtype="uint8", name="photographs")
     resized = layers.Resizing(
-        *(size, size, interpolation), antialias=interpolation == "bilinear", dtype="float32"
+        *(size, size, interpolation), antialias=interpolation != "nearest", dtype="float32"
     )(photographs)
     features = base(keras.ops.round(resized))
     stored = layers.Activation("linear", dtype="float16", name="features")(features)

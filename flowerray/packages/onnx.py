@@ -13,24 +13,43 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, compose, helper, parser
+from onnx import ModelProto, compose, helper, inliner, parser, version_converter
 
 from flowerray.bases.engines.onnxruntime import session
 from flowerray.bases.hardware import available_cpus
+from flowerray.bases.own.onnx_file import MOST_BYTES
+from flowerray.bases.own.onnx_graph import FEATURES, PIXELS
 from flowerray.bases.prepared import LARGEST_FLOAT16
 from flowerray.bases.spec import BaseSpec
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.version import __version__
 
-MOST_BYTES = 2**31 - 1  # that protobuf holds
-# As Pillow's, but for one rounding: on noise less than one value in a hundred is off, by one.
-# What lies outside of the picture must count for nothing, or its edges would be dark.
-LINEAR = 'mode = "linear", antialias = 1, exclude_outside = 1'
-NEAREST = 'mode = "nearest", nearest_mode = "round_prefer_ceil"'
-RESIZE = """
-resize (uint8[n, height, width, 3] photographs) => (uint8[n, {size}, {size}, 3] pixels)
+OPSET = 18  # the first whose Resize has antialiasing
+# Pillow's filters as ONNX has them; what comes out is Pillow's but for a rounding, so that on noise
+# less than one value in a hundred is off, by one. What lies outside of the picture must count for
+# nothing, or its edges would be dark.
+FILTERS = {
+    "nearest": 'mode = "nearest", nearest_mode = "round_prefer_ceil"',
+    "bilinear": 'mode = "linear", antialias = 1, exclude_outside = 1',
+    "bicubic": 'mode = "cubic", antialias = 1, exclude_outside = 1, cubic_coeff_a = -0.5',
+}
+SQUASHED = """
+resize (uint8[{n}, height, width, 3] photographs) => (uint8[{n}, {size}, {size}, 3] pixels)
 <int64[2] sides = {{{size}, {size}}}> {{
     pixels = Resize<axes = [1, 2], {how}>(photographs, "", "", sides)
+}}"""
+CROPPED = """
+resize (uint8[{n}, height, width, 3] photographs) => (uint8[{n}, {size}, {size}, 3] pixels)
+<int64 crop = {{{crop}}}, int64 size = {{{size}}}, int64 two = {{2}}, int64[2] axes = {{1, 2}}> {{
+    given = Shape<start = 1, end = 3>(photographs)
+    shorter = ReduceMin<keepdims = 0>(given)
+    longer = Mul(given, crop)
+    sides = Div(longer, shorter)
+    whole = Resize<axes = [1, 2], {how}>(photographs, "", "", sides)
+    rest = Sub(sides, size)
+    starts = Div(rest, two)
+    ends = Add(starts, size)
+    pixels = Slice(whole, starts, ends, axes)
 }}"""
 # See flowerray.bases.prepared.as_stored.
 AS_STORED = """
@@ -41,8 +60,8 @@ as_stored (float[{shape}] computed) => (float16[{shape}] features, float[{shape}
     to_head = Cast<to = 1>(features)
 }}"""
 NAMED = """
-named (float[n, {classes}] found, float[n] far)
-    => (float[n, {classes}] probabilities, float[n] novelty)
+named (float[{n}, {classes}] found, float[{n}] far)
+    => (float[{n}, {classes}] probabilities, float[{n}] novelty)
 {{
     probabilities = Identity(found)
     novelty = Identity(far)
@@ -65,6 +84,7 @@ class OnnxPackage:
         self.graph = composed(base, head, spec)
         self.graph.producer_name, self.graph.producer_version = "flowerray", __version__
         self.graph.model_version = release
+        self.kind = f"ONNX, opset {_opset(self.graph)}"
         self._session: Any = None
 
     def probabilities(self, photographs: np.ndarray) -> np.ndarray:
@@ -85,47 +105,92 @@ def composed(base: bytes, head: bytes, spec: BaseSpec) -> ModelProto:
     float32 (n,) and features float16 (n, *feature_shape).
 
     Raises:
-        FlowerrayError: it is larger than an ONNX file may be.
+        FlowerrayError: it is larger than an ONNX file may be, or needs what ONNX lacks.
     """
     if len(base) + len(head) > MOST_BYTES:
-        raise FlowerrayError(f"the base is larger than the {MOST_BYTES:,} bytes of an ONNX file")
+        raise FlowerrayError("base and head are more than 2 GB, which no ONNX file can be")
     models = [onnx.load_from_string(base), onnx.load_from_string(head)]
-    opset, ir_version = max(map(_opset, models)), max(model.ir_version for model in models)
+    opset = max(OPSET, *map(_opset, models))
+    ir_version = max(model.ir_version for model in models)
     own = f'<ir_version: {ir_version}, opset_import: ["" : {opset}]>'
-    how = NEAREST if spec.resize == "nearest" else LINEAR
-    shape = ", ".join(["n", *map(str, _shape(models[1].graph.input[0]))])
-    classes, *_ = _shape(models[1].graph.output[0])
-    middle = [_joinable(m, f"{n}/", opset) for m, n in zip(models, ("base", "head"), strict=True)]
-    for model in middle:
-        model.ir_version = ir_version
+    batch, *_ = _sides(models[0].graph.input[0])
+    _, *shape = _sides(models[1].graph.input[0])
+    _, classes = _sides(models[1].graph.output[0])
     texts = (
-        RESIZE.format(size=spec.input_size, how=how),
-        AS_STORED.format(shape=shape, largest=LARGEST_FLOAT16),
-        NAMED.format(classes=classes),
+        _resize(spec, batch),
+        AS_STORED.format(shape=", ".join(map(str, [batch, *shape])), largest=LARGEST_FLOAT16),
+        NAMED.format(n=batch, classes=classes),
     )
     resize, as_stored, named = (parser.parse_model(own + text) for text in texts)
-    whole = reduce(_behind, (resize, middle[0], as_stored, middle[1], named))
-    if not any(value.name == "pixels" for value in whole.graph.value_info):
+    computed, judged = (
+        _joinable(model, prefix, opset, ir_version)
+        for model, prefix in zip(models, ("base/", "head/"), strict=True)
+    )
+    whole = reduce(_behind, (resize, computed, as_stored, judged, named))
+    if not any(value.name == PIXELS for value in whole.graph.value_info):
         whole.graph.value_info.append(resize.graph.output[0])
     outputs = {one.name: one for one in whole.graph.output}
     del whole.graph.output[:]
-    whole.graph.output.extend(outputs[name] for name in ("probabilities", "novelty", "features"))
+    whole.graph.output.extend(outputs[name] for name in ("probabilities", "novelty", FEATURES))
     onnx.checker.check_model(whole, full_check=True)
     return whole
 
 
-def _joinable(model: ModelProto, prefix: str, opset: int) -> ModelProto:
-    """`model` at `opset`, each of its names behind `prefix`."""
+def filter_of(spec: BaseSpec) -> str:
+    """How ONNX's Resize makes the pixels that `spec` wants.
+
+    Raises:
+        FlowerrayError: it can't.
+    """
+    name = spec.resize.removesuffix("-dct")
+    if name not in FILTERS:
+        raise FlowerrayError(f"{spec.base} takes pixels resized by {name}: no format has that")
+    return FILTERS[name]
+
+
+def check_squashed(spec: BaseSpec, format: str) -> None:
+    """
+    Raises:
+        UsageError: pixels are the middle of a photograph, which `format` has no way to cut out.
+    """
+    if spec.crop is not None:
+        raise UsageError(
+            f"{spec.base} takes the middle of photographs, which --format {format} can't cut out: "
+            "--format onnx does"
+        )
+
+
+def _resize(spec: BaseSpec, batch: object) -> str:
+    """From photographs to pixels as ``flowerray.sources.photographs.decode`` makes them."""
+    text = SQUASHED if spec.crop is None else CROPPED
+    return text.format(n=batch, size=spec.input_size, crop=spec.crop, how=filter_of(spec))
+
+
+def _joinable(model: ModelProto, prefix: str, opset: int, ir_version: int) -> ModelProto:
+    """`model` at these versions, each of its names behind `prefix`, its functions inlined.
+
+    Raises:
+        FlowerrayError: an operator of it can't be brought there.
+    """
+    model = inliner.inline_local_functions(model) if model.functions else model
     if _opset(model) != opset:
-        model = onnx.version_converter.convert_version(model, opset)
-    del model.opset_import[:]  # tf2onnx names domains that it doesn't use
+        try:
+            model = version_converter.convert_version(model, opset)
+        except Exception as error:  # of a C++ library
+            reason = str(error).strip().partition("\n")[0]
+            raise FlowerrayError(
+                f"the base has opset {_opset(model)} and can't be brought to {opset}: export it "
+                f"with that one ({reason})"
+            ) from None
+    del model.opset_import[:]  # exporters name domains that they don't use
     model.opset_import.append(helper.make_opsetid("", opset))
+    model.ir_version = ir_version
     return compose.add_prefix(model, prefix)
 
 
 def _behind(first: ModelProto, then: ModelProto) -> ModelProto:
     """`then` on the outputs of `first`; features stay an output."""
-    ends = [output.name for output in first.graph.output if output.name != "features"]
+    ends = [output.name for output in first.graph.output if output.name != FEATURES]
     starts = [one.name for one in then.graph.input]
     return compose.merge_models(first, then, list(zip(ends, starts, strict=True)))
 
@@ -134,6 +199,6 @@ def _opset(model: ModelProto) -> int:
     return next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
 
 
-def _shape(value: onnx.ValueInfoProto) -> list[int]:
-    """The sides of a tensor after the first."""
-    return [side.dim_value for side in value.type.tensor_type.shape.dim[1:]]
+def _sides(value: onnx.ValueInfoProto) -> list[Any]:
+    """A tensor's shape; "n" for what varies."""
+    return [side.dim_value or "n" for side in value.type.tensor_type.shape.dim]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,25 @@ from onnx.utils import Extractor
 
 from flowerray.bases.engines.openvino import import_openvino, serialized
 from flowerray.bases.spec import BaseSpec
+from flowerray.packages.onnx import check_squashed
+
+RESIZES = {
+    "nearest": "RESIZE_NEAREST",
+    "bilinear-dct": "RESIZE_BILINEAR_PILLOW",
+    "bicubic-dct": "RESIZE_BICUBIC_PILLOW",
+}
 
 
 class OpenVinoPackage:
     """The `graph` of a package (see ``flowerray.packages.onnx``) as OpenVINO's, with the same input
-    and outputs. The resize is OpenVINO's own, which is Pillow's."""
+    and outputs. The resize is OpenVINO's own, which is Pillow's.
+
+    Raises:
+        UsageError: photographs are to be cropped.
+    """
 
     def __init__(self, graph: ModelProto, spec: BaseSpec) -> None:
+        check_squashed(spec, "openvino")
         openvino = import_openvino()
         from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
 
@@ -28,11 +41,10 @@ class OpenVinoPackage:
         tensor = pixels.tensor().set_element_type(openvino.Type.u8).set_layout(layout)
         tensor.set_spatial_dynamic_shape()
         pixels.model().set_layout(layout)
-        nearest = spec.resize == "nearest"
-        how = ResizeAlgorithm.RESIZE_NEAREST if nearest else ResizeAlgorithm.RESIZE_BILINEAR_PILLOW
-        pixels.preprocess().resize(how)
+        pixels.preprocess().resize(getattr(ResizeAlgorithm, RESIZES[spec.resize]))
         self.model = resized.build()
         self.model.input(0).get_tensor().set_names({"photographs"})
+        self.kind = f"OpenVINO {version('openvino')}"
         self._compiled: Any = None
 
     def probabilities(self, photographs: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The precision ladder: what a job computes in, and what `auto` is here.
 
-float32 and bfloat16 are computed by either engine, int8 through OpenVINO, float16 on GPUs.
+float32 and bfloat16 are computed by Keras and OpenVINO, int8 through OpenVINO, float16 on GPUs.
+ONNX bases have ONNX Runtime, which computes in float32, where others have Keras.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 from dataclasses import replace
 
 from flowerray.bases import hardware
-from flowerray.bases.spec import BaseSpec, base_named
+from flowerray.bases.spec import BaseSpec
 from flowerray.errors import UsageError
 from flowerray.heads.classifier import Classifier
 from flowerray.pipeline import tasks
@@ -26,7 +27,7 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     Raises:
         UsageError: int8 or OpenVINO asked for where it can't be.
     """
-    if not base_named(spec.base).builder:  # nothing in it that another would gain
+    if not (spec.own or spec.builder):  # nothing in it that another would gain
         spec = replace(spec, precision="float32")
     if recorded is not None:
         adopted = replace(
@@ -42,9 +43,11 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     if precision == "int8" and engine == "auto":
         engine = "openvino"
     elif "auto" in (precision, engine):
-        fast, fast_engine = fastest(device)
-        precision = fast if precision == "auto" else precision
+        fast, fast_engine = fastest(device, _with_onnx(spec))
         engine = fast_engine if engine == "auto" else engine
+        if precision == "auto":
+            precision = "float32" if engine == "onnxruntime" else fast
+    _check_engine(spec, engine, precision)
     if precision == "int8" and engine != "openvino":
         raise UsageError("--precision int8 is OpenVINO's: leave --engine out")
     without_gpus = device == "cpu" or (
@@ -61,8 +64,29 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     return replace(spec, precision=precision, engine=engine)
 
 
-def fastest(device: str) -> tuple[str, str]:
-    """The precision and the engine that `auto` means where a job computes on `device`."""
+def _with_onnx(spec: BaseSpec) -> bool:
+    return spec.own is not None and spec.own.is_onnx
+
+
+def _check_engine(spec: BaseSpec, engine: str, precision: str) -> None:
+    """
+    Raises:
+        UsageError: the engine can't compute the base of `spec`, or not in this precision.
+    """
+    if engine == "keras" and _with_onnx(spec):
+        raise UsageError(f"{spec.base} is an ONNX file: leave --engine keras out")
+    if engine == "onnxruntime" and not _with_onnx(spec):
+        raise UsageError(f"{spec.base} is no ONNX file: leave --engine onnxruntime out")
+    if engine == "onnxruntime" and precision in ("bfloat16", "float16"):
+        raise UsageError(
+            f"ONNX Runtime computes in float32 here: leave --precision {precision} out"
+            + ("" if hardware.has_openvino() else ", or pip install 'flowerray[openvino]'")
+        )
+
+
+def fastest(device: str, onnx: bool = False) -> tuple[str, str]:
+    """The precision and the engine that `auto` means where a job computes on `device`, of a base
+    in an ONNX file or another."""
     machines = tasks.machines()
     on_gpus = device == "gpu" or (device == "auto" and any(m.gpus for m in machines))
     with_gpus = [m for m in machines if m.gpus]
@@ -74,24 +98,16 @@ def fastest(device: str) -> tuple[str, str]:
         fast = "float16" if halves else "bfloat16"
     # Who names another backend of Keras wants Keras; OpenVINO converts TensorFlow's models alone.
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    converts = all(m.openvino for m in machines) and backend == "tensorflow"
-    return (
-        fast,
-        "openvino" if converts and not on_gpus else "keras",
-    )
+    converts = all(m.openvino for m in machines) and (onnx or backend == "tensorflow")
+    if converts and not on_gpus:
+        return fast, "openvino"
+    return fast, "onnxruntime" if onnx else "keras"
 
 
 def asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:
     """The classifier's own base spec, or one of another precision where that is asked for; either
     engine computes it."""
     spec = trained.base_spec
-    if trained.base is not None:
-        if settings.precision not in (None, "float32") or settings.engine != "auto":
-            raise UsageError(
-                "a package is computed in float32 by ONNX Runtime: leave --precision and --engine "
-                "out, or label with the directory that it was made of"
-            )
-        return spec
     same = settings.precision in (None, spec.precision)
     if same and spec.precision == "int8":
         return spec

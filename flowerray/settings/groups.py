@@ -250,9 +250,10 @@ class InferenceSettings(PlanSettings, PhotographSettings):
         path=True,
     )
     engine: str = option(
-        "what computes: keras, or openvino on CPUs [openvino where it is installed]",
+        "what computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is "
+        "installed]",
         "auto",
-        choices=("auto", "keras", "openvino"),
+        choices=("auto", "keras", "openvino", "onnxruntime"),
     )
     shard_size: int | None = option(
         "photographs in one shard, the unit of work and of retry [32 to 512, by their number]",

@@ -1,51 +1,96 @@
-"""ONNX Runtime on CPUs: graphs that are uint8 arrays, one input, their outputs in one table."""
+"""ONNX Runtime: ONNX bases on GPUs, and on CPUs where OpenVINO is not installed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from flowerray.bases.own.onnx_graph import FEATURES, PIXELS, graph_of
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
 
 
-class OnnxEngine:
-    """A base as an ONNX graph, from uint8 pixels on."""
+class OnnxRuntimeEngine:
+    """An ONNX base, ready on this actor's GPU, or on its CPUs."""
 
     def __init__(self, spec: BaseSpec, model: list[np.ndarray], threads: int) -> None:
-        self._session = session(model[0].tobytes(), threads)
-        self._input = self._session.get_inputs()[0].name
-        self.feature_shape = tuple(self._session.get_outputs()[0].shape[1:])
+        self._session = session(graph_of(spec, model).SerializeToString(), threads)
+        self._batch = fixed_batch(self._session.get_inputs()[0].shape)
+        nothing = np.zeros((1, spec.input_size, spec.input_size, 3), np.uint8)
+        self.feature_shape: tuple[int, ...] = self(nothing).shape[1:]
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        (features,) = self._session.run(None, {self._input: pixels})
-        return np.asarray(features, np.float32)
+        return in_batches(self._run, pixels, self._batch)
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        with _told():
+            return np.asarray(self._session.run(None, {PIXELS: pixels})[0], np.float32)
 
 
-class OnnxHead:
+class OnnxRuntimeHead:
     """A head as an ONNX graph: features float16 (n, *feature_shape) to its outputs side by side."""
 
     def __init__(self, head: bytes, threads: int) -> None:
         self._session = session(head, threads)
-        self._input = self._session.get_inputs()[0].name
+        self._batch = fixed_batch(self._session.get_inputs()[0].shape)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        return np.column_stack(self._session.run(None, {self._input: features}))
+        return in_batches(self._run, features, self._batch)
+
+    def _run(self, features: np.ndarray) -> np.ndarray:
+        with _told():
+            return np.column_stack(self._session.run(None, {FEATURES: features}))
 
 
-def session(graph: bytes, threads: int) -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise FlowerrayError(
-            "ONNX Runtime is not installed: pip install 'flowerray[package]'"
-        ) from None
+def session(model: bytes, threads: int) -> Any:
+    """An ``onnxruntime.InferenceSession`` of `model` that computes in float32 on a GPU, if there
+    is one that this process may use, or on so many CPU threads.
+
+    Raises:
+        FlowerrayError: it can't be opened.
+    """
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
+    # Its threads wait by spinning, which other actors on the same CPUs would pay for.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    cuda = ("CUDAExecutionProvider", {"use_tf32": "0"})
+    there = cuda[0] in onnxruntime.get_available_providers()
+    providers = [*([cuda] if there else []), "CPUExecutionProvider"]
+    with _told():
+        return onnxruntime.InferenceSession(model, options, providers)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What ONNX Runtime says of a graph, whose exceptions have no class in common, in a line."""
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # each of its own has a class of its own
-        reason = str(error).partition("\n")[0]
-        raise FlowerrayError(f"ONNX Runtime can't open the graph: {reason}") from None
+        yield
+    except Exception as error:
+        raise FlowerrayError(f"ONNX Runtime: {str(error).partition(chr(10))[0]}") from None
+
+
+def fixed_batch(shape: list[Any]) -> int | None:
+    """The batch that a graph's input of this shape takes, where it takes no other."""
+    return shape[0] if isinstance(shape[0], int) else None
+
+
+def in_batches(
+    compute: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, batch: int | None
+) -> np.ndarray:
+    """What `compute` makes of `pixels`, of a graph with a fixed batch so many at a time; the last
+    are filled up with black."""
+    if batch is None:
+        return compute(pixels)
+    parts = []
+    for start in range(0, len(pixels), batch):
+        some = pixels[start : start + batch]
+        filled = np.zeros((batch, *pixels.shape[1:]), pixels.dtype)
+        filled[: len(some)] = some
+        parts.append(np.array(compute(filled)[: len(some)], np.float32))
+    return np.concatenate(parts)
