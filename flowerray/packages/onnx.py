@@ -117,18 +117,18 @@ def composed(base: bytes, head: bytes, spec: BaseSpec) -> ModelProto:
     _, *shape = _sides(models[1].graph.input[0])
     _, classes = _sides(models[1].graph.output[0])
     texts = (
-        _resize(spec, batch),
+        resize(spec, batch),
         AS_STORED.format(shape=", ".join(map(str, [batch, *shape])), largest=LARGEST_FLOAT16),
         NAMED.format(n=batch, classes=classes),
     )
-    resize, as_stored, named = (parser.parse_model(own + text) for text in texts)
+    first, as_stored, named = (parser.parse_model(own + text) for text in texts)
     computed, judged = (
         _joinable(model, prefix, opset, ir_version)
         for model, prefix in zip(models, ("base/", "head/"), strict=True)
     )
-    whole = reduce(_behind, (resize, computed, as_stored, judged, named))
+    whole = reduce(_behind, (first, computed, as_stored, judged, named))
     if not any(value.name == PIXELS for value in whole.graph.value_info):
-        whole.graph.value_info.append(resize.graph.output[0])
+        whole.graph.value_info.append(first.graph.output[0])
     outputs = {one.name: one for one in whole.graph.output}
     del whole.graph.output[:]
     whole.graph.output.extend(outputs[name] for name in ("probabilities", "novelty", FEATURES))
@@ -160,8 +160,9 @@ def check_squashed(spec: BaseSpec, format: str) -> None:
         )
 
 
-def _resize(spec: BaseSpec, batch: object) -> str:
-    """From photographs to pixels as ``flowerray.sources.photographs.decode`` makes them."""
+def resize(spec: BaseSpec, batch: object) -> str:
+    """ONNX's text of the graph from photographs, `batch` of them, to pixels as
+    ``flowerray.sources.photographs.decode`` makes them; raises as `filter_of`."""
     text = SQUASHED if spec.crop is None else CROPPED
     return text.format(n=batch, size=spec.input_size, crop=spec.crop, how=filter_of(spec))
 
