@@ -228,6 +228,11 @@ class BaseSpec:
         return "" if self.own else base_named(self.base).builder
 
     @property
+    def is_onnx(self) -> bool:
+        """Whether the base is an ONNX file."""
+        return self.own is not None and self.own.format == "onnx"
+
+    @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that differ whenever any field does."""
         fields = dataclasses.asdict(self)
