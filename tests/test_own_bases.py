@@ -27,6 +27,7 @@ from flowerray.commands.label import label
 from flowerray.commands.predict import load
 from flowerray.commands.train import train
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.outputs.record import read_output
 from flowerray.pipeline import conversion
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
 from flowerray.sources.photographs import Limits, decode
@@ -641,6 +642,10 @@ def test_the_whole_way(sample, on_local_ray, tmp_path, monkeypatch):
             extract(ExtractSettings(**asked, engine=engine))
     with pytest.raises(UsageError, match="computes in float32"):
         asked = {"images": sample.labelled, "out": tmp_path / "no", "base": str(vit)}
-        extract(ExtractSettings(**asked, engine="onnxruntime", precision="bfloat16"))
+        extract(ExtractSettings(**asked, engine="onnxruntime", precision="float16"))
+    out = tmp_path / "without"
+    extract(ExtractSettings(images=sample.labelled, out=out, base=str(vit), engine="onnxruntime"))
+    recorded = read_output(str(out), "features").run["config"]["base_spec"]
+    assert (recorded["engine"], recorded["precision"]) == ("onnxruntime", "float32")
     with pytest.raises(UsageError, match="--recipe finetune"):
         train(TrainSettings(features=out, out=tmp_path / "no", recipe="finetune"))

@@ -64,11 +64,6 @@ class OwnBase:
     rank: int
     tokens: str | None = None
 
-    @property
-    def is_onnx(self) -> bool:
-        """Whether engines find an ONNX graph in it."""
-        return self.format != "keras"
-
 
 @dataclass(frozen=True)
 class Wheel:
@@ -232,6 +227,11 @@ class BaseSpec:
     def builder(self) -> str:
         """What makes its Keras model, see `Base`; "" of a base without a network, and of a file."""
         return "" if self.own else base_named(self.base).builder
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether the base is an ONNX graph."""
+        return self.own is not None and self.own.format != "keras"
 
     @property
     def fingerprint(self) -> str:

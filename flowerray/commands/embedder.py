@@ -40,7 +40,7 @@ class Embedder:
         elif spec.engine == "openvino" and hardware.has_openvino():
             self.spec, model = spec, conversion.base(spec, weights, run=conversion.here)
         else:
-            engine = "keras" if spec.engine == "openvino" else spec.engine
+            engine = "onnxruntime" if spec.is_onnx else "keras"
             self.spec, model = replace(spec, engine=engine), weights.arrays
         self.limits = limits or Limits()
         self._engine = PreparedBase(self.spec, model).open(hardware.available_cpus())

@@ -40,7 +40,7 @@ class KerasPackage:
     kind = f"Keras {version('keras')}"
 
     def __init__(self, spec: BaseSpec, weights: list[np.ndarray], head: bytes) -> None:
-        if spec.own is not None and spec.own.is_onnx:
+        if spec.is_onnx:
             raise UsageError(
                 f"{spec.base} is an ONNX file, which Keras doesn't read: --format onnx"
             )
@@ -73,7 +73,7 @@ def exported(spec: BaseSpec, weights: list[np.ndarray], head: bytes) -> list[byt
     Raises:
         FlowerrayError: Keras can't export it.
     """
-    if spec.own is not None and spec.own.is_onnx:
+    if spec.is_onnx:
         return [graph_of(spec, weights).SerializeToString(), *_made(["head"], spec, [], head)]
     return _made(["base", "head"], spec, weights, head)
 

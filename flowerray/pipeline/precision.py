@@ -1,7 +1,7 @@
 """The precision ladder: what a job computes in, and what `auto` is here.
 
 float32 and bfloat16 are computed by Keras and OpenVINO, int8 through OpenVINO, float16 on GPUs.
-ONNX bases have ONNX Runtime, which computes in float32, where others have Keras.
+ONNX bases have ONNX Runtime where others have Keras; it computes in float32, bfloat16 too: finer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     if precision == "int8" and engine == "auto":
         engine = "openvino"
     elif "auto" in (precision, engine):
-        fast, fast_engine = fastest(device, _with_onnx(spec))
+        fast, fast_engine = fastest(device, spec.is_onnx)
         engine = fast_engine if engine == "auto" else engine
         if precision == "auto":
             precision = "float32" if engine == "onnxruntime" else fast
@@ -57,6 +57,12 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
         raise UsageError(
             "float16 is computed on GPUs alone: give --device gpu, or --precision float32"
         )
+    gpus = [m for m in tasks.machines() if m.gpus and device != "cpu"]
+    if engine == "onnxruntime" and not all(m.onnx_on_gpus for m in gpus):
+        raise UsageError(
+            f"{spec.base} is an ONNX file, and ONNX Runtime here is not the one for GPUs: pip "
+            "install onnxruntime-gpu in place of onnxruntime, or give --device cpu"
+        )
     if engine == "openvino" and device == "gpu":
         raise UsageError("OpenVINO computes on CPUs here: leave --device gpu out")
     if engine == "openvino" and not hardware.has_openvino():
@@ -64,24 +70,17 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     return replace(spec, precision=precision, engine=engine)
 
 
-def _with_onnx(spec: BaseSpec) -> bool:
-    return spec.own is not None and spec.own.is_onnx
-
-
 def _check_engine(spec: BaseSpec, engine: str, precision: str) -> None:
     """
     Raises:
         UsageError: the engine can't compute the base of `spec`, or not in this precision.
     """
-    if engine == "keras" and _with_onnx(spec):
+    if engine == "keras" and spec.is_onnx:
         raise UsageError(f"{spec.base} is an ONNX file: leave --engine keras out")
-    if engine == "onnxruntime" and not _with_onnx(spec):
+    if engine == "onnxruntime" and not spec.is_onnx:
         raise UsageError(f"{spec.base} is no ONNX file: leave --engine onnxruntime out")
-    if engine == "onnxruntime" and precision in ("bfloat16", "float16"):
-        raise UsageError(
-            f"ONNX Runtime computes in float32 here: leave --precision {precision} out"
-            + ("" if hardware.has_openvino() else ", or pip install 'flowerray[openvino]'")
-        )
+    if engine == "onnxruntime" and precision == "float16":
+        raise UsageError("ONNX Runtime computes in float32 here: leave --precision float16 out")
 
 
 def fastest(device: str, onnx: bool = False) -> tuple[str, str]:

@@ -83,7 +83,7 @@ def convert(
             ranges of its activations taken from these photographs.
     """
     openvino = import_openvino()
-    if spec.own is not None and spec.own.is_onnx:
+    if spec.is_onnx:
         graph = graph_of(spec, weights).SerializeToString()
         model = openvino.Core().read_model(graph)
     else:
