@@ -321,7 +321,7 @@ OWN = {
     "tokens": (lambda: onnx_models.vision_transformer(), {"resample": 3}, {}),
     "the middle": (lambda: onnx_models.vision_transformer(), CROPPED, {"pool": "cls"}),
     "a map": (lambda: onnx_models.convolutional(opset=13), {}, {"pool": "none"}),
-    "one at a time": (lambda: onnx_models.convolutional(batch=1), {}, {}),
+    "four at a time": (lambda: onnx_models.convolutional(batch=4), {}, {}),
     "float16": (lambda: onnx_models.convolutional(half=True, opset=20), {}, {"pool": "avg"}),
 }
 
@@ -344,11 +344,14 @@ def test_a_base_of_ones_own_is_packaged(kind, sample, local_ray, tmp_path):
     for file in files:
         image = Image.open(file)
         image.draft("RGB", (40, 40) if pixels is CROPPED else (32, 32))
-        given = {"photographs": np.asarray(image.convert("RGB"))[None]}
+        number = 4 if kind == "four at a time" else 1
+        given = {"photographs": np.stack([np.asarray(image.convert("RGB"))] * number)}
         alone.append(session.run(["probabilities"], given)[0][0])
     said = [list(one.probabilities.values()) for one in own.predict(files)]
     assert np.abs(np.array(alone) - said).max() < 0.05
     assert "encoder" in Path(done.card).read_text()
+    if kind == "four at a time":
+        fr.package(tmp_path / "classifier", out=tmp_path / "own.xml", format="openvino")
     if kind == "the middle":
         with pytest.raises(UsageError, match="--format onnx does"):
             fr.package(tmp_path / "classifier", out=tmp_path / "own.xml", format="openvino")

@@ -13,9 +13,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, compose, helper, inliner, parser, version_converter
+from onnx import (
+    ModelProto,
+    TensorProto,
+    checker,
+    compose,
+    helper,
+    inliner,
+    parser,
+    shape_inference,
+    version_converter,
+)
 
-from flowerray.bases.engines.onnxruntime import session
+from flowerray.bases.engines.onnxruntime import fixed_batch, in_batches, session
 from flowerray.bases.hardware import available_cpus
 from flowerray.bases.own.onnx_file import MOST_BYTES
 from flowerray.bases.own.onnx_graph import FEATURES, PIXELS
@@ -77,11 +87,15 @@ class OnnxPackage:
         release: becomes the file's `model_version`.
 
     Raises:
-        FlowerrayError: it is larger than an ONNX file may be.
+        FlowerrayError: it is larger than an ONNX file may be, or needs what ONNX lacks.
     """
 
     def __init__(self, base: bytes, head: bytes, spec: BaseSpec, release: int) -> None:
-        self.graph = composed(base, head, spec)
+        try:
+            self.graph = composed(base, head, spec)
+        except (ValueError, checker.ValidationError, shape_inference.InferenceError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise FlowerrayError(f"{spec.base} can't be packaged: {reason}") from None
         self.graph.producer_name, self.graph.producer_version = "flowerray", __version__
         self.graph.model_version = release
         self.kind = f"ONNX, opset {_opset(self.graph)}"
@@ -91,6 +105,10 @@ class OnnxPackage:
         """See ``flowerray.packages.Package``."""
         if self._session is None:
             self._session = session(self.graph.SerializeToString(), available_cpus())
+        batch = fixed_batch(self._session.get_inputs()[0].shape)
+        return in_batches(self._run, photographs, batch)
+
+    def _run(self, photographs: np.ndarray) -> np.ndarray:
         (found,) = self._session.run(["probabilities"], {"photographs": photographs})
         return np.asarray(found)
 
@@ -116,23 +134,25 @@ def composed(base: bytes, head: bytes, spec: BaseSpec) -> ModelProto:
     batch, *_ = _sides(models[0].graph.input[0])
     _, *shape = _sides(models[1].graph.input[0])
     _, classes = _sides(models[1].graph.output[0])
+    (computed,) = models[0].graph.output  # which may say no shape
+    computed.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [batch, *shape]))
     texts = (
         resize(spec, batch),
         AS_STORED.format(shape=", ".join(map(str, [batch, *shape])), largest=LARGEST_FLOAT16),
         NAMED.format(n=batch, classes=classes),
     )
     first, as_stored, named = (parser.parse_model(own + text) for text in texts)
-    computed, judged = (
+    base_model, head_model = (
         _joinable(model, prefix, opset, ir_version)
         for model, prefix in zip(models, ("base/", "head/"), strict=True)
     )
-    whole = reduce(_behind, (first, computed, as_stored, judged, named))
+    whole = reduce(_behind, (first, base_model, as_stored, head_model, named))
     if not any(value.name == PIXELS for value in whole.graph.value_info):
         whole.graph.value_info.append(first.graph.output[0])
     outputs = {one.name: one for one in whole.graph.output}
     del whole.graph.output[:]
     whole.graph.output.extend(outputs[name] for name in ("probabilities", "novelty", FEATURES))
-    onnx.checker.check_model(whole, full_check=True)
+    checker.check_model(whole, full_check=True)
     return whole
 
 

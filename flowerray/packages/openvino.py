@@ -9,6 +9,7 @@ import numpy as np
 from onnx import ModelProto
 from onnx.utils import Extractor
 
+from flowerray.bases.engines.onnxruntime import in_batches
 from flowerray.bases.engines.openvino import import_openvino, serialized
 from flowerray.bases.spec import BaseSpec
 from flowerray.packages.onnx import check_squashed
@@ -51,6 +52,11 @@ class OpenVinoPackage:
         """See ``flowerray.packages.Package``."""
         if self._compiled is None:
             self._compiled = import_openvino().Core().compile_model(self.model, "CPU")
+        sides = self.model.input(0).partial_shape[0]
+        batch = None if sides.is_dynamic else sides.get_length()
+        return in_batches(self._run, photographs, batch)
+
+    def _run(self, photographs: np.ndarray) -> np.ndarray:
         return np.array(self._compiled(photographs)["probabilities"])
 
     def files(self, metadata: dict[str, str]) -> list[bytes]:
