@@ -164,7 +164,7 @@ def _of_package(path: str) -> Classifier:
             weights_sha256=hashlib.sha256(found.base).hexdigest(),
             own=OwnBase("package", False, (1.0,) * 3, (0.0,) * 3, 1 + len(about["feature_shape"])),
         )
-        classes, shape = list(about["classes"]), tuple(about["feature_shape"])
+        classes, shape = [str(name) for name in about["classes"]], tuple(about["feature_shape"])
     except (KeyError, TypeError) as error:
         raise FlowerrayError(f"{path} is a damaged package: it lacks {error}") from None
     return Classifier(classes, spec, shape, found.head, None, about, found.base)

@@ -37,8 +37,6 @@ class KerasPackage:
         FlowerrayError: as `exported`.
     """
 
-    kind = f"Keras {version('keras')}"
-
     def __init__(self, spec: BaseSpec, weights: list[np.ndarray], head: bytes) -> None:
         if spec.is_onnx:
             raise UsageError(
@@ -47,6 +45,7 @@ class KerasPackage:
         check_squashed(spec, "keras")
         filter_of(spec)
         (self.file,) = _made(["package"], spec, weights, head)
+        self.kind = f"Keras {version('keras')}"
         self._model: Any = None
 
     def probabilities(self, photographs: np.ndarray) -> np.ndarray:
