@@ -179,7 +179,7 @@ def base_named(name: str) -> Base:
     """
     if name not in BASES:
         raise UsageError(
-            f"there is no base {name!r}, nor such a file or directory; `flowerray bases` lists those "
+            f"there is no base {name!r}, nor such a file; `flowerray bases` lists those "
             f"that have a name{meant(name, BASES)}"
         )
     return BASES[name]
