@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from filelock import FileLock
 
 from flowerray.bases import efficientnet_lite, state_dict
+from flowerray.bases.fetched import cache_directory
 from flowerray.bases.spec import Base, BaseSpec, Wheel, base_named
 from flowerray.errors import FlowerrayError
 from flowerray.stores.folder import refused
@@ -47,11 +47,6 @@ class Weights:
 
 class _NoWeights(Exception):
     """Why one source gave none."""
-
-
-def cache_directory() -> Path:
-    """``$FLOWERRAY_CACHE``, or the user's cache directory."""
-    return Path(os.environ.get("FLOWERRAY_CACHE") or platformdirs.user_cache_dir("flowerray"))
 
 
 def sha256_of(arrays: list[np.ndarray]) -> str:

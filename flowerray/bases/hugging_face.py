@@ -1,0 +1,89 @@
+"""The files of a repository at Hugging Face, by its own library: a process that prints where they
+lie. See ``flowerray.bases.fetched``, which starts it.
+
+The library obeys HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from flowerray.bases.fetched import is_safe, matches
+
+
+def directory_of(repository: str, revision: str, patterns: list[str], most_bytes: int) -> str:
+    """The directory with the files of `repository` that any of `patterns` takes: the library's
+    cache's where that has them, else downloaded.
+
+    Raises:
+        LocalEntryNotFoundError, HfHubHTTPError: no such repository or revision, or no connection.
+        OSError: nothing matches, or there are more bytes than `most_bytes`.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        kept = snapshot_download(
+            repository, revision=revision, allow_patterns=patterns, local_files_only=True
+        )
+        if _has_any(kept, patterns):
+            return kept
+    except LocalEntryNotFoundError:
+        pass
+    found = snapshot_download(repository, revision=revision, allow_patterns=patterns, dry_run=True)
+    if not found:
+        raise OSError(f"has none of {', '.join(patterns)}")
+    unsafe = [one.filename for one in found if not is_safe(one.filename)]
+    if unsafe:
+        raise OSError(f"{unsafe[0]!r} leads out of the repository")
+    size = sum(one.file_size or 0 for one in found)
+    if size > most_bytes:
+        raise OSError(
+            f"has {size / 1e9:,.1f} GB, more than the {most_bytes / 1e9:,.1f} GB that are fetched: "
+            "bring the file over by hand"
+        )
+    names = [one.filename for one in found]
+    return snapshot_download(repository, revision=revision, allow_patterns=names)
+
+
+def _has_any(directory: str, patterns: list[str]) -> bool:
+    root = Path(directory)
+    return any(
+        matches(path.relative_to(root).as_posix(), patterns)
+        for path in root.rglob("*")
+        if path.is_file()
+    )
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    at = constants.ENDPOINT
+    if isinstance(error, GatedRepoError):
+        return f"{at} asks for a licence to be accepted there, and for HF_TOKEN"
+    if isinstance(error, RevisionNotFoundError):
+        return f"there is no such revision at {at}"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"there is no such model at {at}, or it is private: set HF_TOKEN"
+    if constants.HF_HUB_OFFLINE:
+        return f"it is not in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set"
+    if isinstance(error, LocalEntryNotFoundError):
+        return f"it is not in {constants.HF_HUB_CACHE}, and {at} can't be reached"
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+if __name__ == "__main__":
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # nobody sees them
+    try:
+        print(directory_of(*json.loads(sys.argv[1])))
+    except Exception as error:  # the library's own, its HTTP client's, the system's
+        sys.exit(_reason(error))
