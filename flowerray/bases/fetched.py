@@ -51,9 +51,6 @@ def local(place: str, wanted: Sequence[str], say: Callable[[str], None] = print)
             only if there is a pattern with a wildcard.
         say: told what is fetched.
 
-    Files of Hugging Face's cache are links into it: their names are their own, what they resolve to
-    is called by a hash.
-
     Raises:
         FlowerrayError: nothing is there, or nothing `wanted`; the storage refuses; there is more
             than MOST_BYTES, or it takes more than DEADLINE_SECONDS.
@@ -73,6 +70,14 @@ def is_safe(name: str) -> bool:
     """Whether the relative `name`, which a server chose, stays below the directory it is put in."""
     parts = name.split("/")
     return not ({"", ".", ".."} & set(parts) or "\\" in name or "\0" in name)
+
+
+def files_of(directory: Path, wanted: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """The files below `directory` that any pattern of `wanted` takes, by their names in there."""
+    for file in sorted(directory.rglob("*")):
+        name = file.relative_to(directory).as_posix()
+        if matches(name, wanted) and file.is_file():
+            yield name, file
 
 
 def matches(name: str, wanted: Sequence[str]) -> bool:
@@ -196,7 +201,7 @@ def _from_hugging_face(place: str, wanted: Sequence[str], say: Callable[[str], N
     else:
         patterns = [f"{below}/{pattern}" if below else pattern for pattern in wanted]
     asked = json.dumps([repository, revision, patterns, MOST_BYTES])
-    say(f"looking for {place} in Hugging Face's cache, else at its address")
+    say(f"fetching {place}, unless Hugging Face's cache has it")
     try:
         # In a process of its own: the library knows no deadline for a whole file.
         done = subprocess.run(
@@ -212,4 +217,30 @@ def _from_hugging_face(place: str, wanted: Sequence[str], say: Callable[[str], N
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it ended early"])[-1]
         raise FlowerrayError(f"{place}: {reason}")
-    return Path(done.stdout.strip()) / below
+    try:
+        return _linked(place, Path(done.stdout.strip()), patterns) / below
+    except OSError as error:
+        raise FlowerrayError(f"{place}: {error.filename}: {error.strerror}") from None
+
+
+def _linked(place: str, snapshot: Path, patterns: Sequence[str]) -> Path:
+    """The files of `snapshot` that `patterns` take, in a directory with no links to elsewhere: of
+    Hugging Face's cache each is one, and readers of ONNX follow none to data out of its directory.
+    """
+    found = dict(files_of(snapshot, patterns))
+    blobs = {name: os.path.realpath(file) for name, file in found.items()}
+    kept = _kept(place, {name: f"{blob} {os.stat(blob).st_size}" for name, blob in blobs.items()})
+    if kept.is_dir():
+        return kept
+    pending = kept.with_name(f"{uuid.uuid4().hex}.tmp")
+    try:
+        for name, blob in blobs.items():
+            target = pending / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(blob, target)
+            except OSError:  # of another file system
+                shutil.copyfile(blob, target)
+        return _settled(pending, kept)
+    finally:
+        shutil.rmtree(pending, ignore_errors=True)

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from flowerray.bases.fetched import is_safe, matches
+from flowerray.bases.fetched import files_of, is_safe
 
 
 def directory_of(repository: str, revision: str, patterns: list[str], most_bytes: int) -> str:
@@ -29,7 +29,7 @@ def directory_of(repository: str, revision: str, patterns: list[str], most_bytes
         kept = snapshot_download(
             repository, revision=revision, allow_patterns=patterns, local_files_only=True
         )
-        if _has_any(kept, patterns):
+        if any(files_of(Path(kept), patterns)):
             return kept
     except LocalEntryNotFoundError:
         pass
@@ -49,25 +49,20 @@ def directory_of(repository: str, revision: str, patterns: list[str], most_bytes
     return snapshot_download(repository, revision=revision, allow_patterns=names)
 
 
-def _has_any(directory: str, patterns: list[str]) -> bool:
-    root = Path(directory)
-    return any(
-        matches(path.relative_to(root).as_posix(), patterns)
-        for path in root.rglob("*")
-        if path.is_file()
-    )
-
-
 def _reason(error: Exception) -> str:
     from huggingface_hub import constants
     from huggingface_hub.errors import (
+        DryRunError,
         GatedRepoError,
+        HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     at = constants.ENDPOINT
+    if isinstance(error, DryRunError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     if isinstance(error, GatedRepoError):
         return f"{at} asks for a licence to be accepted there, and for HF_TOKEN"
     if isinstance(error, RevisionNotFoundError):
@@ -76,13 +71,17 @@ def _reason(error: Exception) -> str:
         return f"there is no such model at {at}, or it is private: set HF_TOKEN"
     if constants.HF_HUB_OFFLINE:
         return f"it is not in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set"
-    if isinstance(error, LocalEntryNotFoundError):
-        return f"it is not in {constants.HF_HUB_CACHE}, and {at} can't be reached"
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    said = str(error).strip().partition("\n")[0] or type(error).__name__
+    if isinstance(error, (HfHubHTTPError, OSError)) and not isinstance(
+        error, LocalEntryNotFoundError
+    ):
+        return said
+    return f"it is not in {constants.HF_HUB_CACHE}, and {at} can't be reached ({said})"
 
 
 if __name__ == "__main__":
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # nobody sees them
+    # Nobody would see the bars, and who labels with what is nobody else's business.
+    os.environ |= dict.fromkeys(("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"), "1")
     try:
         print(directory_of(*json.loads(sys.argv[1])))
     except Exception as error:  # the library's own, its HTTP client's, the system's
