@@ -16,6 +16,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -29,6 +30,7 @@ from flowerray.stores import About, credentials
 
 MOST_BYTES = 16 << 30  # of all files of one place
 DEADLINE_SECONDS = 3600.0  # for all of them
+NAMES_SHOWN = 8  # of the files in a directory, in a message
 HUGGING_FACE = "hf://"
 HF_ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w.%-]+))?(?:/(.*))?", re.ASCII)
 
@@ -55,15 +57,59 @@ def local(place: str, wanted: Sequence[str], say: Callable[[str], None] = print)
         FlowerrayError: nothing is there, or nothing `wanted`; the storage refuses; there is more
             than MOST_BYTES, or it takes more than DEADLINE_SECONDS.
     """
+    return _brought(place, wanted, None, say)[0]
+
+
+def only_file(place: str, wanted: Sequence[str], say: Callable[[str], None] = print) -> Path:
+    """The one file that `place` is, or that is `wanted` of the directory it is: see `local`; of a
+    path's own directory, not of those below.
+
+    Raises:
+        FlowerrayError: as `local`, and where a directory has several.
+    """
+    root, names = _brought(place, wanted, 1, say)
+    if root.is_file():
+        return root
+    if names is None:
+        there = sorted(entry.name for entry in root.iterdir())
+        names = [name for name in there if matches(name, wanted) and (root / name).is_file()]
+        if fault := fault_of(names, there, wanted, 1):
+            raise FlowerrayError(f"{place} {fault}")
+    return root / names[0]
+
+
+def fault_of(
+    found: Sequence[str], there: Sequence[str], wanted: Sequence[str], most: int | None
+) -> str | None:
+    """What is wrong with a directory that has the files `there`, those `found` of them being
+    `wanted` and `most` allowed; None where nothing is."""
+    if not found:
+        but = f", but {_listed(there)}" if there else ""
+        return f"has none of {', '.join(wanted)}{but}"
+    if most is not None and len(found) > most:
+        return f"has several: name one of {_listed(found)}"
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(sorted(names)[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN:,} more"
+
+
+def _brought(
+    place: str, wanted: Sequence[str], most: int | None, say: Callable[[str], None]
+) -> tuple[Path, list[str] | None]:
+    """What `place` stands for, and the names in there of the files that were brought, no more than
+    `most`; None of a path, of which nothing is."""
     place = credentials.bare(place)
     if place.startswith(HUGGING_FACE):
-        return _from_hugging_face(place, wanted, say)
+        return _from_hugging_face(place, wanted, most, say)
     if stores.is_remote(place):
-        return _from_store(place, wanted, say)
+        return _from_store(place, wanted, most, say)
     path = Path(stores.expanded(place))
     if not path.exists():
         raise FlowerrayError(f"{place}: no such file or directory")
-    return path
+    return path, None
 
 
 def is_safe(name: str) -> bool:
@@ -90,7 +136,9 @@ def _is_file(name: str, wanted: Sequence[str]) -> bool:
     return matches(name, [PurePosixPath(pattern).name for pattern in wanted])
 
 
-def _from_store(place: str, wanted: Sequence[str], say: Callable[[str], None]) -> Path:
+def _from_store(
+    place: str, wanted: Sequence[str], most: int | None, say: Callable[[str], None]
+) -> tuple[Path, list[str]]:
     ends = time.monotonic() + DEADLINE_SECONDS
     path = place.partition("://")[2].partition("/")[2]
     if place.lower().startswith(("http://", "https://")):
@@ -100,21 +148,21 @@ def _from_store(place: str, wanted: Sequence[str], say: Callable[[str], None]) -
         if _is_file(name, wanted):
             found = {name: (place, stores.source_at(place).about(place))}
         else:
-            found = dict(_files_in(place.rstrip("/"), wanted))
+            found, there = _files_in(place.rstrip("/"), wanted)
+            if fault := fault_of([*found], there, wanted, most):
+                raise FlowerrayError(f"{place} {fault}")
             name = "."
-        if not found:
-            raise FlowerrayError(f"{place} has none of {', '.join(wanted)}")
         _check_size(place, sum(about.size or 0 for _, about in found.values()))
-        tags = {name: about.tag for name, (_, about) in found.items()}
+        tags = {relative: about.tag for relative, (_, about) in found.items()}
         if (kept := _kept(place, tags)).is_dir():
-            return kept / name
+            return kept / name, [*found]
         say(f"fetching {place}")
         pending = kept.with_name(f"{uuid.uuid4().hex}.tmp")
         try:
             for relative, (uri, _) in found.items():
                 sha256 = _download(place, uri, pending / relative, ends)
                 tags[relative] = tags[relative] or sha256
-            return _settled(pending, _kept(place, tags)) / name
+            return _settled(pending, _kept(place, tags)) / name, [*found]
         finally:
             shutil.rmtree(pending, ignore_errors=True)
     except FileNotFoundError:
@@ -123,20 +171,23 @@ def _from_store(place: str, wanted: Sequence[str], say: Callable[[str], None]) -
         raise FlowerrayError(f"{place}: {error.strerror or error}") from None
 
 
-def _files_in(directory: str, wanted: Sequence[str]) -> Iterator[tuple[str, tuple[str, About]]]:
-    """Of each file `wanted` in `directory` its name in there, its uri, and what is known of it."""
+def _files_in(
+    directory: str, wanted: Sequence[str]
+) -> tuple[dict[str, tuple[str, About]], list[str]]:
+    """Of each file `wanted` in `directory`, by its name in there, its uri and what is known of it;
+    and the names of all, if they were listed."""
     store = stores.source_at(directory)
     names = {pattern for pattern in wanted if not re.search(r"[*?[]", pattern)}
+    there: list[str] = []
     if names != set(wanted):
         for page in store.files(directory + "/"):
-            below = (uri.removeprefix(directory + "/") for uri, _ in page)
-            names |= {name for name in below if matches(name, wanted) and is_safe(name)}
+            there += [uri.removeprefix(directory + "/") for uri, _ in page]
+        names |= {name for name in there if matches(name, wanted) and is_safe(name)}
+    found = {}
     for name in sorted(names):
-        uri = f"{directory}/{name}"
-        try:
-            yield name, (uri, store.about(uri))
-        except FileNotFoundError:
-            continue
+        with suppress(FileNotFoundError):
+            found[name] = (uri := f"{directory}/{name}", store.about(uri))
+    return found, there
 
 
 def _check_size(place: str, size: int) -> None:
@@ -186,7 +237,9 @@ def _settled(pending: Path, kept: Path) -> Path:
     return kept
 
 
-def _from_hugging_face(place: str, wanted: Sequence[str], say: Callable[[str], None]) -> Path:
+def _from_hugging_face(
+    place: str, wanted: Sequence[str], most: int | None, say: Callable[[str], None]
+) -> tuple[Path, list[str]]:
     if (address := HF_ADDRESS.fullmatch(place)) is None:
         raise UsageError(f"{place} is none of hf://ORG/MODEL[@REVISION][/PATH]")
     repository, revision, below = address[1], unquote(address[2] or "main"), address[3] or ""
@@ -200,7 +253,7 @@ def _from_hugging_face(place: str, wanted: Sequence[str], say: Callable[[str], N
         patterns = [below]
     else:
         patterns = [f"{below}/{pattern}" if below else pattern for pattern in wanted]
-    asked = json.dumps([repository, revision, patterns, MOST_BYTES])
+    asked = json.dumps([repository, revision, patterns, most, MOST_BYTES])
     say(f"fetching {place}, unless Hugging Face's cache has it")
     try:
         # In a process of its own: the library knows no deadline for a whole file.
@@ -218,12 +271,13 @@ def _from_hugging_face(place: str, wanted: Sequence[str], say: Callable[[str], N
         reason = (done.stderr.strip().splitlines() or ["it ended early"])[-1]
         raise FlowerrayError(f"{place}: {reason}")
     try:
-        return _linked(place, Path(done.stdout.strip()), patterns) / below
+        kept, names = _linked(place, Path(done.stdout.strip()), patterns)
+        return kept / below, [name.removeprefix(f"{below}/") for name in names]
     except OSError as error:
         raise FlowerrayError(f"{place}: {error.filename}: {error.strerror}") from None
 
 
-def _linked(place: str, snapshot: Path, patterns: Sequence[str]) -> Path:
+def _linked(place: str, snapshot: Path, patterns: Sequence[str]) -> tuple[Path, list[str]]:
     """The files of `snapshot` that `patterns` take, in a directory with no links to elsewhere: of
     Hugging Face's cache each is one, and readers of ONNX follow none to data out of its directory.
     """
@@ -231,7 +285,7 @@ def _linked(place: str, snapshot: Path, patterns: Sequence[str]) -> Path:
     blobs = {name: os.path.realpath(file) for name, file in found.items()}
     kept = _kept(place, {name: f"{blob} {os.stat(blob).st_size}" for name, blob in blobs.items()})
     if kept.is_dir():
-        return kept
+        return kept, [*found]
     pending = kept.with_name(f"{uuid.uuid4().hex}.tmp")
     try:
         for name, blob in blobs.items():
@@ -241,6 +295,6 @@ def _linked(place: str, snapshot: Path, patterns: Sequence[str]) -> Path:
                 os.link(blob, target)
             except OSError:  # of another file system
                 shutil.copyfile(blob, target)
-        return _settled(pending, kept)
+        return _settled(pending, kept), [*found]
     finally:
         shutil.rmtree(pending, ignore_errors=True)

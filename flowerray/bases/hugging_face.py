@@ -11,32 +11,38 @@ import os
 import sys
 from pathlib import Path
 
-from flowerray.bases.fetched import files_of, is_safe
+from flowerray.bases.fetched import fault_of, files_of, is_safe
 
 
-def directory_of(repository: str, revision: str, patterns: list[str], most_bytes: int) -> str:
-    """The directory with the files of `repository` that any of `patterns` takes: the library's
-    cache's where that has them, else downloaded.
+def directory_of(
+    repository: str, revision: str, patterns: list[str], most: int | None, most_bytes: int
+) -> str:
+    """The directory with the files of `repository` that any of `patterns` takes, `most` of them:
+    the library's cache's where that has them, else downloaded.
 
     Raises:
         LocalEntryNotFoundError, HfHubHTTPError: no such repository or revision, or no connection.
-        OSError: nothing matches, or there are more bytes than `most_bytes`.
+        OSError: nothing matches, or more than `most` files or `most_bytes`.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import list_repo_files, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         kept = snapshot_download(
             repository, revision=revision, allow_patterns=patterns, local_files_only=True
         )
-        if any(files_of(Path(kept), patterns)):
+        if kept_files := [name for name, _ in files_of(Path(kept), patterns)]:
+            if fault := fault_of(kept_files, kept_files, patterns, most):
+                raise OSError(fault)
             return kept
     except LocalEntryNotFoundError:
         pass
     found = snapshot_download(repository, revision=revision, allow_patterns=patterns, dry_run=True)
-    if not found:
-        raise OSError(f"has none of {', '.join(patterns)}")
-    unsafe = [one.filename for one in found if not is_safe(one.filename)]
+    names = [one.filename for one in found]
+    there = names or list_repo_files(repository, revision=revision)
+    if fault := fault_of(names, there, patterns, most):
+        raise OSError(fault)
+    unsafe = [name for name in names if not is_safe(name)]
     if unsafe:
         raise OSError(f"{unsafe[0]!r} leads out of the repository")
     size = sum(one.file_size or 0 for one in found)
@@ -45,7 +51,6 @@ def directory_of(repository: str, revision: str, patterns: list[str], most_bytes
             f"has {size / 1e9:,.1f} GB, more than the {most_bytes / 1e9:,.1f} GB that are fetched: "
             "bring the file over by hand"
         )
-    names = [one.filename for one in found]
     return snapshot_download(repository, revision=revision, allow_patterns=names)
 
 
