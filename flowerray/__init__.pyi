@@ -95,8 +95,9 @@ def extract(
             another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
-            (for smoke tests)
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
             openvino on CPUs [openvino where it is installed]
         shard_size (int | None, default None): photographs in one shard, the unit of work and of
@@ -125,7 +126,8 @@ def extract(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -183,8 +185,9 @@ def train(
             which photographs that corrections name are taken from
         none_class (str | None, default None): the class that stands for none of the others: it
             is learned, and never given as a label [none or other, where there is one]
-        weights (str | PathLike[str], default 'imagenet'): the base's weights, for finetune:
-            imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): the base's, for finetune: imagenet; a
+            file of weights, or a directory with one, by its path or its address (s3://, gs://,
+            az://, https://, hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of initial values and shuffling
         overwrite (bool, default False): delete the classifier in --out and train anew
         tensorboard (str | PathLike[str] | None, default None): log epochs and final scores for
@@ -199,7 +202,8 @@ def train(
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -271,8 +275,9 @@ def label(
             another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
-            (for smoke tests)
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
             openvino on CPUs [openvino where it is installed]
         shard_size (int | None, default None): photographs in one shard, the unit of work and of
@@ -310,7 +315,8 @@ def label(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -356,7 +362,8 @@ def accept(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -397,7 +404,8 @@ def suggest(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -443,7 +451,8 @@ def audit(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -478,7 +487,9 @@ def similar(
         photographs (str | PathLike[str] | Sequence[str | PathLike[str]]): photographs to find
             others like, of the pile or not
         number (int, default 20): how many to find for each
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
@@ -489,7 +500,8 @@ def similar(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -538,7 +550,9 @@ def run(
         recipe (Literal['mlp', 'logistic', 'article'], default 'mlp'): how the head is built and
             fitted
         actors (int | None, default None): Ray actors
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of split and training
         min_precision (float | None, default None): accept a class' labels down to the
             confidence at which so large a share of them is right, by the bound that the
@@ -549,7 +563,8 @@ def run(
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -583,7 +598,8 @@ def evaluate(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -608,7 +624,8 @@ def verify(
         out (str | PathLike[str]): the --out of extract or label
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -676,7 +693,8 @@ def check(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -730,8 +748,9 @@ def compare(
         number (int, default 1000000): photographs that hours and cost are told for
         price (float | None, default None): what an hour of this machine costs, or of the
             cluster, in whatever currency
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, which only its own
-            base can take, or random (for smoke tests)
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of split and training
         uri_column (str | None, default None): the table's column of photographs [uri, or the
             likeliest, which is said]
@@ -757,7 +776,8 @@ def compare(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -787,7 +807,8 @@ def report(
         thumbnails (int, default 500): photographs shown at most, in all
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -833,7 +854,8 @@ def export(
             start anew
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -873,7 +895,8 @@ def baseline(
         limit (int, default 25): photographs, taken evenly from all
         top_k (int, default 3): classes said of each photograph
         weights (str | PathLike[str] | None, default None): VGG16's weights with their top, a
-            Keras .h5 of 528 MB [Keras' download]
+            Keras .h5 of 528 MB, by its path or its address (as --weights of extract) [Keras'
+            download]
         class_names (str | PathLike[str] | None, default None): Keras' imagenet_class_index.json
             [Keras' download]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
@@ -888,7 +911,8 @@ def baseline(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 

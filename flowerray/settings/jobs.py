@@ -12,6 +12,7 @@ from flowerray.settings.groups import (
     StorageSettings,
     ThresholdSettings,
     UriColumnSettings,
+    weights_option,
 )
 from flowerray.settings.options import MOST_SEED, option
 
@@ -128,12 +129,7 @@ class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
         None,
         metavar="NAME",
     )
-    weights: str = option(
-        "the base's weights, for finetune: imagenet, a file, or random",
-        "imagenet",
-        metavar="W",
-        path=True,
-    )
+    weights: str = weights_option("the base's, for finetune: ")
     seed: int = option(
         "seed of initial values and shuffling", 0, minimum=0, maximum=MOST_SEED, metavar="N"
     )
@@ -221,5 +217,5 @@ class RunSettings(ThresholdSettings, ClusterSettings, StorageSettings):
         choices=tuple(recipe for recipe in RECIPES if recipe != "finetune"),
     )
     actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
-    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
+    weights: str = weights_option()
     seed: int = option("seed of split and training", 0, minimum=0, maximum=MOST_SEED, metavar="N")
