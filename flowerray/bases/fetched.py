@@ -20,6 +20,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 
 import platformdirs
@@ -175,13 +176,22 @@ def _files_in(
     directory: str, wanted: Sequence[str]
 ) -> tuple[dict[str, tuple[str, About]], list[str]]:
     """Of each file `wanted` in `directory`, by its name in there, its uri and what is known of it;
-    and the names of all, if they were listed."""
+    and the names of all, if they were listed.
+
+    Raises:
+        FlowerrayError: it can't be listed.
+    """
     store = stores.source_at(directory)
     names = {pattern for pattern in wanted if not re.search(r"[*?[]", pattern)}
     there: list[str] = []
     if names != set(wanted):
-        for page in store.files(directory + "/"):
-            there += [uri.removeprefix(directory + "/") for uri, _ in page]
+        try:
+            for page in store.files(directory + "/"):
+                there += [uri.removeprefix(directory + "/") for uri, _ in page]
+        except FlowerrayError:  # of a web server
+            raise FlowerrayError(
+                f"{directory} is neither one of {', '.join(wanted)} nor a directory that is listed"
+            ) from None
         names |= {name for name in there if matches(name, wanted) and is_safe(name)}
     found = {}
     for name in sorted(names):
@@ -250,15 +260,27 @@ def _from_hugging_face(
     if find_spec("huggingface_hub") is None:
         raise FlowerrayError(f"{place} needs huggingface_hub: pip install 'flowerray[hf]'")
     if below and _is_file(PurePosixPath(below).name, wanted):
-        patterns = [below]
+        patterns, most = [below], 1
     else:
         patterns = [f"{below}/{pattern}" if below else pattern for pattern in wanted]
-    asked = json.dumps([repository, revision, patterns, most, MOST_BYTES])
     say(f"fetching {place}, unless Hugging Face's cache has it")
+    snapshot = _snapshot(place, [repository, revision, patterns, most, MOST_BYTES])
+    found = dict(files_of(snapshot, patterns))
+    names = [name.removeprefix(f"{below}/") for name in found]
+    if most == 1:
+        return snapshot / below, names
     try:
-        # In a process of its own: the library knows no deadline for a whole file.
+        return _together(place, found) / below, names
+    except OSError as error:
+        raise FlowerrayError(f"{place}: {error.filename}: {error.strerror}") from None
+
+
+def _snapshot(place: str, asked: list[Any]) -> Path:
+    """What ``flowerray.bases.hugging_face.directory_of`` gives, in a process of its own: the
+    library knows no deadline for a whole file."""
+    try:
         done = subprocess.run(
-            [sys.executable, "-m", "flowerray.bases.hugging_face", asked],
+            [sys.executable, "-m", "flowerray.bases.hugging_face", json.dumps(asked)],
             capture_output=True,
             text=True,
             errors="replace",
@@ -270,31 +292,22 @@ def _from_hugging_face(
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it ended early"])[-1]
         raise FlowerrayError(f"{place}: {reason}")
-    try:
-        kept, names = _linked(place, Path(done.stdout.strip()), patterns)
-        return kept / below, [name.removeprefix(f"{below}/") for name in names]
-    except OSError as error:
-        raise FlowerrayError(f"{place}: {error.filename}: {error.strerror}") from None
+    return Path(done.stdout.strip())
 
 
-def _linked(place: str, snapshot: Path, patterns: Sequence[str]) -> tuple[Path, list[str]]:
-    """The files of `snapshot` that `patterns` take, in a directory with no links to elsewhere: of
-    Hugging Face's cache each is one, and readers of ONNX follow none to data out of its directory.
-    """
-    found = dict(files_of(snapshot, patterns))
+def _together(place: str, found: dict[str, Path]) -> Path:
+    """Copies of the files `found`, in one directory: in Hugging Face's cache each is a link to
+    elsewhere, and a reader of ONNX follows none, not even a hard one, to a graph's data."""
     blobs = {name: os.path.realpath(file) for name, file in found.items()}
     kept = _kept(place, {name: f"{blob} {os.stat(blob).st_size}" for name, blob in blobs.items()})
     if kept.is_dir():
-        return kept, [*found]
+        return kept
     pending = kept.with_name(f"{uuid.uuid4().hex}.tmp")
     try:
         for name, blob in blobs.items():
             target = pending / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(blob, target)
-            except OSError:  # of another file system
-                shutil.copyfile(blob, target)
-        return _settled(pending, kept), [*found]
+            shutil.copyfile(blob, target)
+        return _settled(pending, kept)
     finally:
         shutil.rmtree(pending, ignore_errors=True)

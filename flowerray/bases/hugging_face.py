@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from flowerray.bases.fetched import fault_of, files_of, is_safe
+from flowerray.bases.fetched import fault_of, files_of
 
 
 def directory_of(
@@ -23,6 +23,7 @@ def directory_of(
     Raises:
         LocalEntryNotFoundError, HfHubHTTPError: no such repository or revision, or no connection.
         OSError: nothing matches, or more than `most` files or `most_bytes`.
+        ValueError: a name that leads out of the repository.
     """
     from huggingface_hub import list_repo_files, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -42,9 +43,6 @@ def directory_of(
     there = names or list_repo_files(repository, revision=revision)
     if fault := fault_of(names, there, patterns, most):
         raise OSError(fault)
-    unsafe = [name for name in names if not is_safe(name)]
-    if unsafe:
-        raise OSError(f"{unsafe[0]!r} leads out of the repository")
     size = sum(one.file_size or 0 for one in found)
     if size > most_bytes:
         raise OSError(
@@ -77,7 +75,7 @@ def _reason(error: Exception) -> str:
     if constants.HF_HUB_OFFLINE:
         return f"it is not in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set"
     said = str(error).strip().partition("\n")[0] or type(error).__name__
-    if isinstance(error, (HfHubHTTPError, OSError)) and not isinstance(
+    if isinstance(error, (HfHubHTTPError, OSError, ValueError)) and not isinstance(
         error, LocalEntryNotFoundError
     ):
         return said

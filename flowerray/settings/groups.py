@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def weights_option(of: str = "") -> str:
     """The option that says where a base's weights are."""
     chosen: str = option(
-        f"{of}imagenet; a file of weights, or a directory with one, by its path or its address (s3://, "
-        "gs://, az://, https://, hf://ORG/MODEL); or random (for smoke tests)",
+        f"{of}imagenet; a file of weights, or a directory with one, by its path or its address "
+        "(s3://, gs://, az://, https://, hf://ORG/MODEL); or random (for smoke tests)",
         "imagenet",
         metavar="WEIGHTS",
         path=True,
