@@ -172,7 +172,6 @@ def test_a_web_server_gets_neither_time_nor_room_without_end(web, cache, monkeyp
     modes |= {"no head", "elsewhere"}
     assert "redirects to localhost.example: --allow-redirects" in refusal(place)
     assert "secrets" in refusal("http://169.254.169.254/latest/base.h5")
-    assert "127.0.0.1" in refusal(f"http://127.0.0.1:{free_port()}/base.h5")
     assert not list(cache.rglob("*"))[1:]  # `fetched` itself may be there
 
 
