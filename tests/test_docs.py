@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import REPOSITORY
+from onnx_models import laid_out, vision_transformer
 
 from flowerray import cli
 from flowerray.bases import spec as bases
@@ -129,6 +130,7 @@ def here(few, local_ray, tmp_path_factory):
         shutil.copytree(few.labelled, here / name)
     shutil.copytree(few.pile, here / "pile")
     shutil.copy(few.truth, here / "truth.csv")
+    laid_out(here / "dinov2-small", vision_transformer())
     with open(here / "corrections.csv", "w", newline="") as file:
         looked_at = sorted((here / "flower_photos").glob("*/*-0001.jpg"))
         rows = [(str(path), path.parent.name) for path in looked_at]

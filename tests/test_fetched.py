@@ -5,12 +5,9 @@ import threading
 import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
-import onnx
 import pytest
 from conftest import free_port
 from hub import COMMIT, TOKEN, hub_of
-from onnx import TensorProto, helper, numpy_helper
 
 from flowerray import stores
 from flowerray.bases import fetched
@@ -280,23 +277,3 @@ def test_without_the_library_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setattr(fetched, "find_spec", lambda name: None)
     told = refusal("hf://org/model")
     assert told == "hf://org/model needs huggingface_hub: pip install 'flowerray[hf]'"
-
-
-def test_a_graph_of_hugging_face_finds_its_data_beside_it(hub, tmp_path, said):
-    matrix = numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
-    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 64]) for name in "xy"]
-    node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    graph = helper.make_graph([node], "g", ports[:1], ports[1:], [matrix])
-    made = tmp_path / "made"
-    made.mkdir()
-    onnx.save(
-        helper.make_model(graph),
-        made / "model.onnx",
-        save_as_external_data=True,
-        location="model.onnx_data",
-        size_threshold=0,
-    )
-    hub.repositories["org/model"] = {file.name: file.read_bytes() for file in made.iterdir()}
-    found = local("hf://org/model", ["model.onnx", "model.onnx_data"], said.append)
-    (kept,) = onnx.load(found / "model.onnx").graph.initializer
-    np.testing.assert_array_equal(numpy_helper.to_array(kept), np.eye(64))

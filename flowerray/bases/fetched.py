@@ -54,6 +54,8 @@ def local(place: str, wanted: Sequence[str], say: Callable[[str], None] = print)
             only if there is a pattern with a wildcard.
         say: told what is fetched.
 
+    What is in Hugging Face's cache is used there: each file is a link, to one called by a hash.
+
     Raises:
         FlowerrayError: nothing is there, or nothing `wanted`; the storage refuses; there is more
             than MOST_BYTES, or it takes more than DEADLINE_SECONDS.
@@ -260,19 +262,13 @@ def _from_hugging_face(
     if find_spec("huggingface_hub") is None:
         raise FlowerrayError(f"{place} needs huggingface_hub: pip install 'flowerray[hf]'")
     if below and _is_file(PurePosixPath(below).name, wanted):
-        patterns, most = [below], 1
+        patterns = [below]
     else:
         patterns = [f"{below}/{pattern}" if below else pattern for pattern in wanted]
     say(f"fetching {place}, unless Hugging Face's cache has it")
     snapshot = _snapshot(place, [repository, revision, patterns, most, MOST_BYTES])
-    found = dict(files_of(snapshot, patterns))
-    names = [name.removeprefix(f"{below}/") for name in found]
-    if most == 1:
-        return snapshot / below, names
-    try:
-        return _together(place, found) / below, names
-    except OSError as error:
-        raise FlowerrayError(f"{place}: {error.filename}: {error.strerror}") from None
+    names = [name.removeprefix(f"{below}/") for name, _ in files_of(snapshot, patterns)]
+    return snapshot / below, names
 
 
 def _snapshot(place: str, asked: list[Any]) -> Path:
@@ -293,21 +289,3 @@ def _snapshot(place: str, asked: list[Any]) -> Path:
         reason = (done.stderr.strip().splitlines() or ["it ended early"])[-1]
         raise FlowerrayError(f"{place}: {reason}")
     return Path(done.stdout.strip())
-
-
-def _together(place: str, found: dict[str, Path]) -> Path:
-    """Copies of the files `found`, in one directory: in Hugging Face's cache each is a link to
-    elsewhere, and a reader of ONNX follows none, not even a hard one, to a graph's data."""
-    blobs = {name: os.path.realpath(file) for name, file in found.items()}
-    kept = _kept(place, {name: f"{blob} {os.stat(blob).st_size}" for name, blob in blobs.items()})
-    if kept.is_dir():
-        return kept
-    pending = kept.with_name(f"{uuid.uuid4().hex}.tmp")
-    try:
-        for name, blob in blobs.items():
-            target = pending / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(blob, target)
-        return _settled(pending, kept)
-    finally:
-        shutil.rmtree(pending, ignore_errors=True)

@@ -27,6 +27,7 @@ from filelock import FileLock
 
 from flowerray.bases import efficientnet_lite, fetched, state_dict
 from flowerray.bases.fetched import cache_directory
+from flowerray.bases.own import base as own_base
 from flowerray.bases.spec import Base, BaseSpec, Wheel, base_named
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.stores import expanded, is_remote
@@ -123,11 +124,16 @@ def load(
 
 
 def checked(spec: BaseSpec, weights: str, say: Callable[[str], None] = print) -> Weights:
-    """The weights that features of `spec` were made with, see `load`.
+    """The weights that features of `spec` were made with, see `load`; of a file of the user's own,
+    its bytes, from where `weights` says or the cache.
 
     Raises:
         FlowerrayError: `weights` gives others.
     """
+    if spec.own is not None:
+        place = None if weights == "imagenet" else weights
+        model = own_base.found_again(spec, place, cache_directory())
+        return Weights(model.arrays, model.sha256, str(model.file))
     found = load(spec.base, "random" if spec.weights == "random" else weights, say)
     if found.sha256 != spec.weights_sha256:
         raise FlowerrayError(

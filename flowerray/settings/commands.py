@@ -239,7 +239,8 @@ class CompareSettings(PlanSettings, PhotographSettings, ColumnSettings):
         "labelled photographs, as for `flowerray extract`", positional=True, path=True
     )
     bases: str = option(
-        "pretrained bases, with commas between; the first is what the others are compared with",
+        "bases as for `flowerray extract`, with commas between; the first is what the others are "
+        "compared with",
         metavar="NAMES",
     )
     out: str = option(

@@ -259,9 +259,10 @@ class InferenceSettings(PlanSettings, PhotographSettings):
     retry_rejected: bool = option("only try the rejected photographs of --out again", False)
     weights: str = weights_option()
     engine: str = option(
-        "what computes: keras, or openvino on CPUs [openvino where it is installed]",
+        "what computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is "
+        "installed]",
         "auto",
-        choices=("auto", "keras", "openvino"),
+        choices=("auto", "keras", "openvino", "onnxruntime"),
     )
     shard_size: int | None = option(
         "photographs in one shard, the unit of work and of retry [32 to 512, by their number]",

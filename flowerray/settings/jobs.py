@@ -19,7 +19,7 @@ from flowerray.settings.options import MOST_SEED, option
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 PREPARATIONS = ("vgg", "tf", "torch", "none", "efficientnet", "lite", "article")
-POOLS = ("embedding", "avg", "none")
+POOLS = ("embedding", "avg", "cls", "none")
 RECIPES = ("mlp", "logistic", "article", "finetune")
 
 
@@ -34,8 +34,19 @@ class ExtractSettings(InferenceSettings, ColumnSettings):
         positional=True,
         path=True,
     )
-    base: str = option("pretrained base; `flowerray bases` lists them", "vgg16", metavar="NAME")
-    layer: str | None = option("take the features after this layer [the last]", None)
+    base: str = option(
+        "pretrained base: a name that `flowerray bases` lists, or an image encoder of your own: a "
+        ".onnx or .keras file, or the directory that it and preprocessor_config.json are in, by "
+        "its path or its address (as of --weights)",
+        "vgg16",
+        metavar="NAME",
+        path=True,
+    )
+    layer: str | None = option(
+        "take the features after this layer, of an ONNX file this output of it [the last; the "
+        "first output]",
+        None,
+    )
     preparation: str | None = option(
         "how pixels are prepared: vgg, tf, torch, none, efficientnet, lite or article [the base's "
         "own]",
@@ -44,8 +55,8 @@ class ExtractSettings(InferenceSettings, ColumnSettings):
     )
     pool: str | None = option(
         "what is kept of the base's features: embedding (1 KB a photograph for vgg16), avg (their "
-        "mean over the map), or none (the map whole, for the recipes article and finetune) "
-        "[embedding; none with --layer]",
+        "mean over the map or the tokens), cls (the first token), or none (the map whole, for the "
+        "recipes article and finetune) [embedding; none with --layer]",
         None,
         choices=POOLS,
     )
