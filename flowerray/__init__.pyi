@@ -29,10 +29,10 @@ def extract(
     images: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    base: str = 'vgg16',
+    base: str | PathLike[str] = 'vgg16',
     layer: str | None = None,
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] | None = None,
-    pool: Literal['embedding', 'avg', 'none'] | None = None,
+    pool: Literal['embedding', 'avg', 'cls', 'none'] | None = None,
     augment: Literal['mirror'] | None = None,
     precision: Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'] = 'auto',
     valid_fraction: float = 0.1,
@@ -44,7 +44,7 @@ def extract(
     overwrite: bool = False,
     retry_rejected: bool = False,
     weights: str | PathLike[str] = 'imagenet',
-    engine: Literal['auto', 'keras', 'openvino'] = 'auto',
+    engine: Literal['auto', 'keras', 'openvino', 'onnxruntime'] = 'auto',
     shard_size: int | None = None,
     uri_column: str | None = None,
     label_column: str | None = None,
@@ -69,15 +69,19 @@ def extract(
             valid/), a flat directory, a glob, a .txt list, or a .parquet or .csv table with a
             uri column; local, or s3://, gs://, az://, hdfs://, https://
         out (str | PathLike[str]): directory for the shards
-        base (str, default 'vgg16'): pretrained base; `flowerray bases` lists them
-        layer (str | None, default None): take the features after this layer [the last]
+        base (str | PathLike[str], default 'vgg16'): pretrained base: a name that `flowerray
+            bases` lists, or an image encoder of your own: a .onnx or .keras file, or the
+            directory that it and preprocessor_config.json are in, by its path or its address
+            (as of --weights)
+        layer (str | None, default None): take the features after this layer, of an ONNX file
+            this output of it [the last; the first output]
         preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] |
             None, default None): how pixels are prepared: vgg, tf, torch, none, efficientnet,
             lite or article [the base's own]
-        pool (Literal['embedding', 'avg', 'none'] | None, default None): what is kept of the
-            base's features: embedding (1 KB a photograph for vgg16), avg (their mean over the
-            map), or none (the map whole, for the recipes article and finetune) [embedding; none
-            with --layer]
+        pool (Literal['embedding', 'avg', 'cls', 'none'] | None, default None): what is kept of
+            the base's features: embedding (1 KB a photograph for vgg16), avg (their mean over
+            the map or the tokens), cls (the first token), or none (the map whole, for the
+            recipes article and finetune) [embedding; none with --layer]
         augment (Literal['mirror'] | None, default None): mirror computes the features of each
             photograph's mirror image too, to train on
         precision (Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'], default 'auto'):
@@ -98,8 +102,9 @@ def extract(
         weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
             directory with one, by its path or its address (s3://, gs://, az://, https://,
             hf://ORG/MODEL); or random (for smoke tests)
-        engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
-            openvino on CPUs [openvino where it is installed]
+        engine (Literal['auto', 'keras', 'openvino', 'onnxruntime'], default 'auto'): what
+            computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is
+            installed]
         shard_size (int | None, default None): photographs in one shard, the unit of work and of
             retry [32 to 512, by their number]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
@@ -230,7 +235,7 @@ def label(
     overwrite: bool = False,
     retry_rejected: bool = False,
     weights: str | PathLike[str] = 'imagenet',
-    engine: Literal['auto', 'keras', 'openvino'] = 'auto',
+    engine: Literal['auto', 'keras', 'openvino', 'onnxruntime'] = 'auto',
     shard_size: int | None = None,
     min_precision: float | None = None,
     min_confidence: float | None = None,
@@ -278,8 +283,9 @@ def label(
         weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
             directory with one, by its path or its address (s3://, gs://, az://, https://,
             hf://ORG/MODEL); or random (for smoke tests)
-        engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
-            openvino on CPUs [openvino where it is installed]
+        engine (Literal['auto', 'keras', 'openvino', 'onnxruntime'], default 'auto'): what
+            computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is
+            installed]
         shard_size (int | None, default None): photographs in one shard, the unit of work and of
             retry [32 to 512, by their number]
         min_precision (float | None, default None): accept a class' labels down to the
@@ -737,8 +743,8 @@ def compare(
 
     Args:
         images (str | PathLike[str]): labelled photographs, as for `flowerray extract`
-        bases (str): pretrained bases, with commas between; the first is what the others are
-            compared with
+        bases (str): bases as for `flowerray extract`, with commas between; the first is what
+            the others are compared with
         out (str | PathLike[str]): directory for BASE/features, BASE/RECIPE/classifier and
             compare.html; what is there already is not made again
         recipes (str, default 'mlp'): how heads are built and fitted, with commas between: mlp,
