@@ -190,8 +190,8 @@ def base_named(name: str) -> Base:
     """
     if name not in BASES:
         raise UsageError(
-            f"there is no base {name!r}, nor such a file; `flowerray bases` lists those "
-            f"that have a name{meant(name, BASES)}"
+            f"there is no base {name!r}, nor such a file; `flowerray bases` lists them"
+            f"{meant(name, BASES)}"
         )
     return BASES[name]
 
