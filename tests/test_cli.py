@@ -166,7 +166,7 @@ def test_exit_codes_and_one_line_errors(capsys, tmp_path):
         ),
         (["extract", "{classes}", "--out", "f", "--weights", "imagnet"], 1, "neither imagenet nor"),
         (["weights", "fetch", "--file", "{circle}"], 1, "weights file {circle}: no such file"),
-        (["weights", "fetch", "--file", "{classes}"], 1, "weights file {classes}: a directory"),
+        (["weights", "fetch", "--file", "{classes}"], 1, "weights file {classes} has none of *.h5"),
         (["weights", "fetch", "--file", "{array}"], 1, "{array} is damaged"),
         (["sample", "{file}/sample"], 1, "can't write {file}/sample: Not a directory"),
         (["extract", "{classes}", "--out", "{classes}/f"], 2, "{classes}/f is inside of {classes}"),

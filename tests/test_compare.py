@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import barriers
+from onnx_models import laid_out, vision_transformer
 
 import flowerray as fr
 from flowerray.cli import main
@@ -132,6 +133,19 @@ def test_a_base_that_fails_costs_its_row(photographs, local_ray, tmp_path, capsy
     assert f"compare: mobilenetv3small: {failed['reason']}" in streams.err.splitlines()
     html = (tmp_path / "out" / "compare.html").read_text()
     assert "What could not be tried" in html and "weights.h5" in html
+
+
+def test_bases_in_files_are_called_as_these_are(photographs, local_ray, tmp_path):
+    vit = laid_out(tmp_path / "vit", vision_transformer())
+    bases, out = f"thumbnail,{vit}", tmp_path / "out"
+    done = fr.compare(photographs, bases=bases, out=out)
+    assert [one.base for one in done.candidates] == ["thumbnail", "vit"] and not done.failed
+    assert (out / "vit" / "mlp" / "classifier" / "classifier.json").exists()
+    other = laid_out(tmp_path / "other" / "vit", vision_transformer(class_token=False))
+    with pytest.raises(UsageError, match="two bases are called vit"):
+        fr.compare(photographs, bases=f"{bases},{other}", out=out)
+    with pytest.raises(FlowerrayError, match="no such base"):
+        fr.compare(photographs, bases=f"thumbnail,{tmp_path}/none.onnx", out=out)
 
 
 def test_a_comparison_in_which_nothing_worked_has_failed(photographs, local_ray, tmp_path, capsys):

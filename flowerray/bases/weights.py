@@ -153,7 +153,12 @@ def from_file(
         FlowerrayError: no such file, or other weights in it.
     """
     base, place = base_named(name), bare(os.fspath(place))
-    path = fetched.only_file(place, WANTED, say)
+    try:
+        path = fetched.only_file(place, WANTED, say)
+    except UsageError:
+        raise
+    except FlowerrayError as error:
+        raise FlowerrayError(f"weights file {error}") from None
     try:
         return _checked(name, base, _from_file(base, path), f"file {place}")
     except _NoWeights as error:
