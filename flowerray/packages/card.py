@@ -14,12 +14,10 @@ from flowerray.bases.spec import BASES, BaseSpec
 from flowerray.trust.acceptance import Acceptance, thresholds_of
 
 PRECISIONS = (0.9, 0.95, 0.97, 0.99)
-# Of the published weights, as keras.applications and tensorflow/tpu tell them.
+# Of the published weights, as Keras' documents and tensorflow/tpu tell them.
 LICENCES = {
     "vgg": "Creative Commons Attribution, Visual Geometry Group, Oxford",
-    "resnet50v2": "Apache 2.0, TensorFlow",
-    "resnet101v2": "Apache 2.0, TensorFlow",
-    "resnet152v2": "Apache 2.0, TensorFlow",
+    **dict.fromkeys(("resnet50v2", "resnet101v2", "resnet152v2"), ""),  # not told there
     "resnet": "MIT, Kaiming He",
     "inception": "Apache 2.0, TensorFlow",
     "xception": "MIT, Keras",
