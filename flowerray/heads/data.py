@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,20 @@ class Progress:
     model: Any
 
 
+class Rows:
+    """Some `rows` (m,) of an `array` (n, *shape), perhaps on disk, read when asked for."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        self.array, self.rows = array, rows
+        self.shape, self.ndim = (len(rows), *array.shape[1:]), array.ndim
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self.array[self.rows[key]]
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """Features (n, *feature_shape) float16, perhaps on disk, and class indices (n,) int64.
@@ -33,17 +47,30 @@ class TrainingData:
     that people decided of a pile's random sample.
     """
 
-    features: np.ndarray
+    features: np.ndarray | Rows
     labels: np.ndarray
-    valid_features: np.ndarray
+    valid_features: np.ndarray | Rows
     valid_labels: np.ndarray
     classes: int
-    mirrored: np.ndarray | None = None
+    mirrored: np.ndarray | Rows | None = None
     class_weights: np.ndarray | None = None
     rest: Any = None
     groups: np.ndarray | None = None
     embedded: bool = False
     audited: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+
+    def fold(self, train: np.ndarray, held: np.ndarray) -> TrainingData:
+        """The photographs `train` (indices) to train on, and those `held` out to validate."""
+        return replace(
+            self,
+            features=Rows(self.features, train),
+            labels=self.labels[train],
+            valid_features=Rows(self.features, held),
+            valid_labels=self.labels[held],
+            mirrored=None if self.mirrored is None else Rows(self.mirrored, train),
+            groups=None,
+            audited=np.zeros(0, int),
+        )
 
     @property
     def groups_to_train(self) -> np.ndarray:

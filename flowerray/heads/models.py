@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from flowerray.errors import UsageError
+from flowerray.progress import some_names
+
 
 def without_optimizer(model: Any) -> Any:
     """A copy of `model` in float32 that can only predict; Adam's state is twice as large."""
@@ -21,6 +24,39 @@ def without_optimizer(model: Any) -> Any:
     copy = keras.models.clone_model(model, clone_function=in_float32, recursive=True)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def averaged(models: list[Any]) -> Any:
+    """One model whose weights are the means of `models`' weights, for prediction in float32.
+
+    What was trained from one start at a small rate lies in one basin, where the mean is as good as
+    the models together and costs one of them (Wortsman et al. 2022, "Model soups",
+    https://arxiv.org/abs/2203.05482).
+    """
+    mean = without_optimizer(models[0])
+    weights = zip(*(model.get_weights() for model in models), strict=True)
+    mean.set_weights([np.mean(same, axis=0) for same in weights])
+    return mean
+
+
+def freeze_up_to(name: str, rest: Any, after: str | None) -> None:
+    """Have training leave alone the layers of `rest`, which come after that called `after`, up
+    to the one of this `name`.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    import keras
+
+    names = [layer.name for layer in rest.layers]
+    if name not in names[:-1]:
+        raise UsageError(
+            f"--from-layer {name}: the features are of {after}, and no layer after it that "
+            f"others follow is called so; extract with --layer {name}, or choose of "
+            f"{some_names(names[1:-1])}"
+        )
+    for layer in keras.Model(rest.input, rest.get_layer(name).output).layers:
+        layer.trainable = False
 
 
 def set_temperature(model: Any, temperature: float) -> None:

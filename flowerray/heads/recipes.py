@@ -17,6 +17,8 @@ from flowerray.heads.embedding import embedding_of
 from flowerray.heads.epochs import BATCH_SIZE, compile_head, run_epochs
 from flowerray.heads.models import predict
 
+EPOCHS = {"article": 20, "finetune": 4}  # of the recipes that have them
+
 
 def logistic(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
     """Multinomial logistic regression on the embedding. Convex: the same features give the same
@@ -52,10 +54,10 @@ def article(data: TrainingData, epochs: int | None, seed: int, before: Progress 
             name="article",
         )
         compile_head(model, keras.optimizers.Adam(1e-5))
-    yield from run_epochs(model, data, epochs or 20, seed, before)
+    yield from run_epochs(model, data, epochs or EPOCHS["article"], seed, before)
 
 
-FINETUNE_EPOCHS, MIXUP = 4, 0.4
+MIXUP = 0.4
 
 
 def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
@@ -69,14 +71,16 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
     """
     import keras
 
-    epochs = epochs or FINETUNE_EPOCHS
+    epochs = epochs or EPOCHS["finetune"]
     if before is not None:
         model = before.model
     else:
         keras.utils.set_random_seed(seed)
-        rest = data.rest
+        rest = keras.models.clone_model(data.rest)  # which each fold starts from
+        rest.set_weights(data.rest.get_weights())
         for layer in rest.layers:
-            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
         some = predict(rest, data.features[:: math.ceil(len(data.features) / 512)])
         embedder = keras.Model(rest.input, embedding_of(rest.output, some))
         model = with_head(embedder, data, seed, fit_mlp, dropout=0.4)
