@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from flowerray.heads import copies
+from flowerray.heads.rows import Features, Rows
 
 Epochs = Iterator[tuple[dict[str, float], Any]]
 
@@ -19,20 +20,6 @@ class Progress:
 
     epochs: int
     model: Any
-
-
-class Rows:
-    """Some `rows` (m,) of an `array` (n, *shape), perhaps on disk, read when asked for."""
-
-    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
-        self.array, self.rows = array, rows
-        self.shape, self.ndim = (len(rows), *array.shape[1:]), array.ndim
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        return self.array[self.rows[key]]
 
 
 @dataclass(frozen=True)
@@ -47,12 +34,12 @@ class TrainingData:
     that people decided of a pile's random sample.
     """
 
-    features: np.ndarray | Rows
+    features: Features
     labels: np.ndarray
-    valid_features: np.ndarray | Rows
+    valid_features: Features
     valid_labels: np.ndarray
     classes: int
-    mirrored: np.ndarray | Rows | None = None
+    mirrored: Features | None = None
     class_weights: np.ndarray | None = None
     rest: Any = None
     groups: np.ndarray | None = None

@@ -9,6 +9,7 @@ import numpy as np
 
 from flowerray.heads.data import TrainingData
 from flowerray.heads.models import chunks, predict
+from flowerray.heads.rows import Features
 
 
 def embedding(model: Any, data: TrainingData) -> Any:
@@ -19,7 +20,7 @@ def embedding(model: Any, data: TrainingData) -> Any:
     return embedding_of(model.inputs[0], data.features, data.embedded)
 
 
-def embedding_of(features: Any, examples: np.ndarray, embedded: bool = False) -> Any:
+def embedding_of(features: Any, examples: Features, embedded: bool = False) -> Any:
     """The features compressed, averaged over the map, brought to unit length.
 
     Softsign, x / (1 + |x|) in units of the mean activation, keeps a few strong activations from

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from flowerray.heads import copies
-from flowerray.heads.data import Rows, TrainingData, rows_of
+from flowerray.heads.data import TrainingData, rows_of
 from flowerray.heads.dense import DENSE, Fit, predict_dense
 from flowerray.heads.embedding import embedded, embedding_model
 from flowerray.heads.models import predict
+from flowerray.heads.rows import Rows
 
 FOLDS = 5
 OF_EPOCHS = 3  # of a recipe that has epochs: so many heads cost as much as two of everything

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flowerray.errors import UsageError
+from flowerray.heads.rows import Features
 from flowerray.progress import some_names
 
 
@@ -65,7 +66,7 @@ def set_temperature(model: Any, temperature: float) -> None:
     last.set_weights([values / temperature for values in last.get_weights()])
 
 
-def predict(model: Any, features: np.ndarray) -> np.ndarray:
+def predict(model: Any, features: Features) -> np.ndarray:
     """What `model` makes of float16 features that may be larger than memory, in float32."""
     import keras
 
@@ -74,6 +75,6 @@ def predict(model: Any, features: np.ndarray) -> np.ndarray:
     )
 
 
-def chunks(features: np.ndarray) -> Iterator[np.ndarray]:
+def chunks(features: Features) -> Iterator[np.ndarray]:
     for start in range(0, len(features), 256):
         yield features[start : start + 256].astype(np.float32)
