@@ -27,6 +27,35 @@ def without_optimizer(model: Any) -> Any:
     return copy
 
 
+def to_train(rest: Any) -> Any:
+    """A copy of `rest`, the base's layers after the features, to train on: in float32 where it has
+    depthwise convolutions, which TensorFlow computes in bfloat16 on a CPU at half the speed."""
+    import keras
+
+    depthwise = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    if any(isinstance(layer, depthwise) for layer in rest.layers):
+        copy = without_optimizer(rest)
+    else:
+        copy = keras.models.clone_model(rest)
+        copy.set_weights(rest.get_weights())
+    for layer in copy.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    return copy
+
+
+def size_of(model: Any) -> float:
+    """The median kernel's root mean square, of those that are trained."""
+    import keras
+
+    kernels = [
+        keras.ops.convert_to_numpy(weights)
+        for weights in model.trainable_weights
+        if len(weights.shape) > 1
+    ]
+    return float(np.median([np.sqrt(np.mean(np.square(kernel))) for kernel in kernels] or [0.01]))
+
+
 def averaged(models: list[Any]) -> Any:
     """One model whose weights are the means of `models`' weights, for prediction in float32.
 
