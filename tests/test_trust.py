@@ -22,7 +22,7 @@ from flowerray.heads.checkpoint import is_over
 from flowerray.heads.data import Progress, TrainingData
 from flowerray.heads.epochs import _batches, compile_head
 from flowerray.heads.folds import folds, out_of_fold, parts, with_copies
-from flowerray.heads.models import averaged, freeze_up_to, predict
+from flowerray.heads.models import averaged, freeze_up_to, predict, size_of, to_train
 from flowerray.heads.recipes import RECIPES, finetune, logistic
 from flowerray.outputs.record import read_output
 from flowerray.outputs.shards import read_table
@@ -290,16 +290,23 @@ def test_photographs_that_get_features_later_ask_for_another_training(fast, tmp_
         train(settings)
 
 
-def test_finetune_learns_another_bases_layers(sample, local_ray, tmp_path):
+@pytest.mark.parametrize(
+    ("base", "layer"),
+    [
+        ("mobilenetv3small", "expanded_conv_10_add"),
+        ("efficientnet-lite0", "block6a_project_conv"),
+    ],
+)
+def test_finetune_learns_another_bases_layers(base, layer, sample, local_ray, tmp_path):
     """With weights of chance its head learns little; all else is as with published ones."""
     features, trained = str(tmp_path / "f"), str(tmp_path / "c")
     extract(
         ExtractSettings(
             images=str(sample.labelled),
             out=features,
-            base="mobilenetv3small",
+            base=base,
             weights="random",
-            layer="expanded_conv_10_add",
+            layer=layer,
         )
     )
     settings = {"recipe": "finetune", "epochs": 1, "class_weights": "balanced"}
@@ -381,6 +388,27 @@ def test_each_fold_of_finetune_sees_all_photographs_but_its_own():
         assert np.array_equal(rows[::2] + 1, rows[1::2])  # copies keep together
         assert np.array_equal(part.labels, data.labels[rows])
         assert len(part.features) + len(part.valid_features) == 60
+
+
+def test_what_finetune_trains_is_computed_and_sized_as_its_layers_are():
+    import keras
+
+    features = keras.Input((4, 4, 8))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        plain = keras.Model(features, keras.layers.Conv2D(8, 3)(features))
+        normed = keras.layers.BatchNormalization()(keras.layers.DepthwiseConv2D(3)(features))
+        depthwise = keras.Model(features, normed)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for model, computed in ((plain, "bfloat16"), (depthwise, "float32")):
+        copy = to_train(model)
+        assert copy.layers[1].compute_dtype == computed
+        assert all(map(np.array_equal, model.get_weights(), copy.get_weights()))
+    assert not copy.layers[2].trainable
+    kernel, bias = plain.layers[1].get_weights()
+    plain.layers[1].set_weights([np.full_like(kernel, 0.5), bias])
+    assert size_of(plain) == pytest.approx(0.5)
 
 
 def test_finetune_starts_every_fold_from_the_same_layers_and_gives_their_mean():

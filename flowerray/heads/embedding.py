@@ -30,10 +30,11 @@ def embedding_of(features: Any, examples: Features, embedded: bool = False) -> A
 
     if embedded:
         return keras.layers.UnitNormalization(name="embedding")(features)
-    layer = keras.layers.Rescaling(1 / mean_activation(chunks(examples)))(features)
-    layer = keras.layers.Activation("softsign")(layer)
+    unit = 1 / mean_activation(chunks(examples))
+    layer = keras.layers.Rescaling(unit, name="scaled")(features)
+    layer = keras.layers.Activation("softsign", name="softsign")(layer)
     if examples.ndim == 4:
-        layer = keras.layers.GlobalAveragePooling2D()(layer)
+        layer = keras.layers.GlobalAveragePooling2D(name="mean")(layer)
     return keras.layers.UnitNormalization(name="embedding")(layer)
 
 
