@@ -39,16 +39,16 @@ def history_in(out: Folder, config_fingerprint: str) -> list[dict[str, float]]:
 
 
 class Checkpoint:
-    """The models after each epoch, one of each fold, so that a killed trainer goes on where it was.
+    """The models of so many `heads` after each epoch, so that a killed trainer goes on there.
 
     ``progress.json`` names the epoch whose models are there and is written after them.
     """
 
-    def __init__(self, out: Folder, config_fingerprint: str, folds: int) -> None:
-        self.out, self.config_fingerprint, self.folds = out, config_fingerprint, folds
+    def __init__(self, out: Folder, config_fingerprint: str, heads: int) -> None:
+        self.out, self.config_fingerprint, self.heads = out, config_fingerprint, heads
 
     def load(self) -> tuple[list[dict[str, float]], list[Progress | None]]:
-        """History of an earlier run of the same configuration and each fold's model; without one
+        """History of an earlier run of the same configuration and each head's model; without one
         none of either.
 
         Raises:
@@ -60,11 +60,11 @@ class Checkpoint:
         except (OSError, ValueError, KeyError):
             models = []
         if not models:
-            return [], [None] * self.folds
+            return [], [None] * self.heads
         return history, [Progress(len(history), model) for model in models]
 
     def models_after(self, epoch: int) -> list[Any]:
-        """Each fold's model after the best epoch, counted from 1.
+        """Each head's model after the best epoch, counted from 1.
 
         Raises:
             FlowerrayError: one holds what no recipe makes.
@@ -72,7 +72,7 @@ class Checkpoint:
         return self._models(epoch)
 
     def _models(self, epoch: int, compile: bool = False) -> list[Any]:
-        return [self._model(_file(epoch, fold), compile) for fold in range(self.folds)]
+        return [self._model(_file(epoch, head), compile) for head in range(self.heads)]
 
     def _model(self, name: str, compile: bool) -> Any:
         head, file = self.out.read(name), self.out.file(name)
@@ -84,15 +84,15 @@ class Checkpoint:
 
     def save(self, history: list[dict[str, float]], models: list[Any]) -> None:
         """Make `models`, after ``len(history)`` epochs, those to go on from."""
-        for fold, model in enumerate(models):
-            self.out.write(_file(len(history), fold), classifier.head_bytes(model))
+        for head, model in enumerate(models):
+            self.out.write(_file(len(history), head), classifier.head_bytes(model))
         progress = {"config_fingerprint": self.config_fingerprint, "history": history}
         self.out.write(f"{CHECKPOINT}/progress.json", json.dumps(progress).encode())
         for epoch in range(1, len(history)):
             if epoch != best_epoch(history):
-                for fold in range(self.folds):
-                    self.out.tidy(_file(epoch, fold))
+                for head in range(self.heads):
+                    self.out.tidy(_file(epoch, head))
 
 
-def _file(epoch: int, fold: int) -> str:
-    return f"{CHECKPOINT}/{epoch}-{fold + 1}.keras"
+def _file(epoch: int, head: int) -> str:
+    return f"{CHECKPOINT}/{epoch}-{head + 1}.keras"

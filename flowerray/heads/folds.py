@@ -17,15 +17,16 @@ from flowerray.heads.models import predict
 from flowerray.heads.rows import Rows
 
 FOLDS = 5
-OF_EPOCHS = 3  # of a recipe that has epochs: so many heads cost as much as two of everything
+OF_EPOCHS = 3  # for finetune, whose folds then cost twice what the head of everything does
 TURNS = 10  # in which decided photographs are held out: few of them, and each teaches much
 
 
 def parts(recipe: str, data: TrainingData, seed: int) -> list[TrainingData]:
-    """What each head of `recipe` is fitted on, with what it is validated on: for finetune all but
-    one fold of the training photographs and that fold, where there are folds; else everything."""
+    """What each head of `recipe` is fitted on, with what it is validated on: everything, the last,
+    which is the classifier's; for finetune before it all but one fold of the training photographs
+    and that fold, each in turn."""
     found = _folds_of_epochs(data, seed) if recipe == "finetune" else []
-    return [data.fold(train, held) for train, held in found] or [data]
+    return [*(data.fold(train, held) for train, held in found), data]
 
 
 def _folds_of_epochs(data: TrainingData, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -39,7 +40,7 @@ def out_of_fold(
     float32 (m, classes), each by a head fitted without its fold: of all that `folds` holds out.
 
     Args:
-        heads: of a recipe that has epochs, the Keras models that were fitted on `parts`.
+        heads: the Keras models that were fitted on the folds of `parts`, where there are some.
     Returns:
         None where nothing was held out, as for a recipe that takes too long.
     """
@@ -50,7 +51,7 @@ def out_of_fold(
         for train, held in folds(data.labels, seed, groups):
             rows, labels, weights = rows_of(data, own, mirrored, train)
             probabilities[held] = predict_dense(fit(rows, labels, weights, seed), own[held])
-    elif heads and len(heads) > 1:
+    elif heads:
         for (_, held), head in zip(_folds_of_epochs(data, seed), heads, strict=True):
             probabilities[held] = predict(head, Rows(data.features, held))
     judged = copies.first_of_each(groups)

@@ -56,19 +56,6 @@ def size_of(model: Any) -> float:
     return float(np.median([np.sqrt(np.mean(np.square(kernel))) for kernel in kernels] or [0.01]))
 
 
-def averaged(models: list[Any]) -> Any:
-    """One model whose weights are the means of `models`' weights, for prediction in float32.
-
-    What was trained from one start at a small rate lies in one basin, where the mean is as good as
-    the models together and costs one of them (Wortsman et al. 2022, "Model soups",
-    https://arxiv.org/abs/2203.05482).
-    """
-    mean = without_optimizer(models[0])
-    weights = zip(*(model.get_weights() for model in models), strict=True)
-    mean.set_weights([np.mean(same, axis=0) for same in weights])
-    return mean
-
-
 def freeze_up_to(name: str, rest: Any, after: str | None) -> None:
     """Have training leave alone the layers of `rest`, which come after that called `after`, up
     to the one of this `name`.

@@ -70,9 +70,8 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
     rate, whatever the gradients, so one share suits bases of any scale.
 
     The head is fitted first, so that its first steps don't spoil the pretrained layers (Kumar et
-    al. 2022, https://arxiv.org/abs/2202.10054); its fit is convex, so heads of different folds
-    start alike and have a mean. It knows the photographs that it was fitted on by heart, so
-    mixtures of them are trained on (Zhang et al. 2018, https://arxiv.org/abs/1710.09412).
+    al. 2022, https://arxiv.org/abs/2202.10054). It knows the photographs that it was fitted on by
+    heart, so mixtures of them are trained on (Zhang et al. 2018, https://arxiv.org/abs/1710.09412).
     Normalisation layers keep the statistics that they were pretrained with.
     """
     import keras

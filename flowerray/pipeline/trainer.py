@@ -94,8 +94,8 @@ def fit_and_save(
             if added is None:
                 out.remove(ADDED)
         has_epochs = settings.recipe not in DENSE
-        of_folds = parts(settings.recipe, data, settings.seed)
-        checkpoint = Checkpoint(out, fingerprint_of(config), len(of_folds))
+        fitted_on = parts(settings.recipe, data, settings.seed)
+        checkpoint = Checkpoint(out, fingerprint_of(config), len(fitted_on))
         started, history, before = time.perf_counter(), *checkpoint.load()
         models = [progress.model for progress in before if progress]
         if models:
@@ -104,30 +104,29 @@ def fit_and_save(
                 if has_epochs
                 else "train: fitted already, going on"
             )
-        recipe, done = RECIPES[settings.recipe], len(history)
+        recipe = RECIPES[settings.recipe]
         epochs = (settings.epochs or EPOCHS[settings.recipe]) if has_epochs else 1
         runs = [
             recipe(part, epochs, settings.seed, progress)
-            for part, progress in zip(of_folds, before, strict=True)
+            for part, progress in zip(fitted_on, before, strict=True)
         ]
-        begun = time.perf_counter()
+        begun, passed = time.perf_counter(), 0
+        to_do = (epochs - len(history)) * sum(len(part.labels) for part in fitted_on)
         while len(history) < epochs and not is_over(history, settings.patience):
             what = f"epoch {len(history) + 1} of {epochs}" if has_epochs else "fitted"
             steps: list[tuple[dict[str, float], Any]] = []
-            for fold, run in enumerate(runs, start=1):
+            for run in runs:
                 steps.append(next(run))
-                passed = (len(history) - done) * len(runs) + fold
-                to_do = (epochs - done) * len(runs) - passed
-                left = (time.perf_counter() - begun) / passed * to_do
-                if len(runs) > 1:
-                    yield (
-                        f"train: {what}, fold {fold} of {len(runs)}: {_listed(steps[-1][0])}, "
-                        f"{clock(left)} left"
-                    )
-            history.append(_means([numbers for numbers, _ in steps]))
+                passed += len(fitted_on[len(steps) - 1].labels)
+                left = clock((time.perf_counter() - begun) * (to_do / passed - 1))
+                if len(steps) < len(runs):
+                    fold = f"fold {len(steps)} of {len(runs) - 1}"
+                    yield f"train: {what}, {fold}: {_listed(steps[-1][0])}, {left} left"
+            # Where there are folds, what they say of photographs that they have not seen.
+            history.append(_means([numbers for numbers, _ in steps[:-1] or steps]))
             models = [model for _, model in steps]
             checkpoint.save(history, models)
-            over = f", {clock(left)} left" if to_do else ""
+            over = f", {left} left" if passed < to_do else ""
             yield f"train: {what}: {_listed(history[-1])}{over}"
             yield history
         if settings.patience and "val_loss" in history[0]:

@@ -15,7 +15,7 @@ from flowerray.heads.dense_head import DenseHead
 from flowerray.heads.embedding import embedded, embedding_model
 from flowerray.heads.folds import held_out as held_out_of
 from flowerray.heads.folds import out_of_fold, with_copies
-from flowerray.heads.models import averaged, predict, set_temperature
+from flowerray.heads.models import predict, set_temperature, without_optimizer
 from flowerray.heads.training_set import TrainingSet
 from flowerray.settings import TrainSettings
 from flowerray.trust import calibration, novelty
@@ -42,12 +42,12 @@ class Fitted:
 
     @classmethod
     def of(cls, heads: list[Any], settings: TrainSettings, data: TrainingData) -> Fitted:
-        """From the Keras models that were fitted on ``flowerray.heads.folds.parts``, whose mean is
-        the head."""
-        model = averaged(heads)
+        """From the Keras models that were fitted on ``flowerray.heads.folds.parts``."""
+        *of_folds, last = heads
+        model = without_optimizer(last)
         none = np.zeros(0, int), np.zeros((0, data.classes), np.float32)
         data = with_copies(data)
-        judged, held_out = out_of_fold(settings.recipe, data, settings.seed, heads) or none
+        judged, held_out = out_of_fold(settings.recipe, data, settings.seed, of_folds) or none
         unseen = data.unseen
         valid = predict(model, data.valid_features)[unseen]
         # Out-of-fold heads and the final one are of one kind: they share the temperature.
