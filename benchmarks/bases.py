@@ -34,6 +34,7 @@ LITE = [f"efficientnet-lite{i}" for i in range(3)]
 WAYS: list[dict[str, str]] = [
     {"base": "vgg16"},
     *({"base": base} for base in LITE),
+    {"base": "densenet121"},
     {"base": "efficientnet-lite0", "pool": "avg"},
     {"base": "efficientnet-lite0", "preparation": "torch"},
     {"base": "efficientnet-lite0", "precision": "int8"},

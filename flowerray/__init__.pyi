@@ -29,10 +29,10 @@ def extract(
     images: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    base: str = 'vgg16',
+    base: str | PathLike[str] = 'vgg16',
     layer: str | None = None,
     preparation: Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] | None = None,
-    pool: Literal['embedding', 'avg', 'none'] | None = None,
+    pool: Literal['embedding', 'avg', 'cls', 'none'] | None = None,
     augment: Literal['mirror'] | None = None,
     precision: Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'] = 'auto',
     valid_fraction: float = 0.1,
@@ -44,7 +44,7 @@ def extract(
     overwrite: bool = False,
     retry_rejected: bool = False,
     weights: str | PathLike[str] = 'imagenet',
-    engine: Literal['auto', 'keras', 'openvino'] = 'auto',
+    engine: Literal['auto', 'keras', 'openvino', 'onnxruntime'] = 'auto',
     shard_size: int | None = None,
     uri_column: str | None = None,
     label_column: str | None = None,
@@ -69,15 +69,19 @@ def extract(
             valid/), a flat directory, a glob, a .txt list, or a .parquet or .csv table with a
             uri column; local, or s3://, gs://, az://, hdfs://, https://
         out (str | PathLike[str]): directory for the shards
-        base (str, default 'vgg16'): pretrained base; `flowerray bases` lists them
-        layer (str | None, default None): take the features after this layer [the last]
+        base (str | PathLike[str], default 'vgg16'): pretrained base: a name that `flowerray
+            bases` lists, or an image encoder of your own: a .onnx or .keras file, or the
+            directory that it and preprocessor_config.json are in, by its path or its address
+            (as of --weights)
+        layer (str | None, default None): take the features after this layer, of an ONNX file
+            this output of it [the last; the first output]
         preparation (Literal['vgg', 'tf', 'torch', 'none', 'efficientnet', 'lite', 'article'] |
             None, default None): how pixels are prepared: vgg, tf, torch, none, efficientnet,
             lite or article [the base's own]
-        pool (Literal['embedding', 'avg', 'none'] | None, default None): what is kept of the
-            base's features: embedding (1 KB a photograph for vgg16), avg (their mean over the
-            map), or none (the map whole, for the recipes article and finetune) [embedding; none
-            with --layer]
+        pool (Literal['embedding', 'avg', 'cls', 'none'] | None, default None): what is kept of
+            the base's features: embedding (1 KB a photograph for vgg16), avg (their mean over
+            the map or the tokens), cls (the first token), or none (the map whole, for the
+            recipes article and finetune) [embedding; none with --layer]
         augment (Literal['mirror'] | None, default None): mirror computes the features of each
             photograph's mirror image too, to train on
         precision (Literal['auto', 'float32', 'bfloat16', 'float16', 'int8'], default 'auto'):
@@ -95,10 +99,12 @@ def extract(
             another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
-            (for smoke tests)
-        engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
-            openvino on CPUs [openvino where it is installed]
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
+        engine (Literal['auto', 'keras', 'openvino', 'onnxruntime'], default 'auto'): what
+            computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is
+            installed]
         shard_size (int | None, default None): photographs in one shard, the unit of work and of
             retry [32 to 512, by their number]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
@@ -125,7 +131,8 @@ def extract(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -186,8 +193,9 @@ def train(
             which photographs that corrections name are taken from
         none_class (str | None, default None): the class that stands for none of the others: it
             is learned, and never given as a label [none or other, where there is one]
-        weights (str | PathLike[str], default 'imagenet'): the base's weights, for finetune:
-            imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): the base's, for finetune: imagenet; a
+            file of weights, or a directory with one, by its path or its address (s3://, gs://,
+            az://, https://, hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of initial values and shuffling
         overwrite (bool, default False): delete the classifier in --out and train anew
         tensorboard (str | PathLike[str] | None, default None): log epochs and final scores for
@@ -202,7 +210,8 @@ def train(
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -229,7 +238,7 @@ def label(
     overwrite: bool = False,
     retry_rejected: bool = False,
     weights: str | PathLike[str] = 'imagenet',
-    engine: Literal['auto', 'keras', 'openvino'] = 'auto',
+    engine: Literal['auto', 'keras', 'openvino', 'onnxruntime'] = 'auto',
     shard_size: int | None = None,
     min_precision: float | None = None,
     min_confidence: float | None = None,
@@ -274,10 +283,12 @@ def label(
             another label now
         overwrite (bool, default False): delete what an earlier run left in --out, start anew
         retry_rejected (bool, default False): only try the rejected photographs of --out again
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a weights file, or random
-            (for smoke tests)
-        engine (Literal['auto', 'keras', 'openvino'], default 'auto'): what computes: keras, or
-            openvino on CPUs [openvino where it is installed]
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
+        engine (Literal['auto', 'keras', 'openvino', 'onnxruntime'], default 'auto'): what
+            computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is
+            installed]
         shard_size (int | None, default None): photographs in one shard, the unit of work and of
             retry [32 to 512, by their number]
         min_precision (float | None, default None): accept a class' labels down to the
@@ -313,7 +324,8 @@ def label(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -359,7 +371,8 @@ def accept(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -400,7 +413,8 @@ def suggest(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -446,7 +460,8 @@ def audit(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -481,7 +496,9 @@ def similar(
         photographs (str | PathLike[str] | Sequence[str | PathLike[str]]): photographs to find
             others like, of the pile or not
         number (int, default 20): how many to find for each
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         max_megapixels (float, default 100.0): reject larger photographs before decoding them
         max_megabytes (float, default 256.0): reject larger files before reading them
         formats (str | None, default None): image formats to decode, with commas between, or
@@ -492,7 +509,8 @@ def similar(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -541,7 +559,9 @@ def run(
         recipe (Literal['mlp', 'logistic', 'article'], default 'mlp'): how the head is built and
             fitted
         actors (int | None, default None): Ray actors
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, or random
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of split and training
         min_precision (float | None, default None): accept a class' labels down to the
             confidence at which so large a share of them is right, by the bound that the
@@ -552,7 +572,8 @@ def run(
             it, and outside a Ray job, a Ray of one node starts and stops with the command
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -586,7 +607,8 @@ def evaluate(
             likeliest, which is said]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -611,7 +633,8 @@ def verify(
         out (str | PathLike[str]): the --out of extract or label
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -679,7 +702,8 @@ def check(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -722,8 +746,8 @@ def compare(
 
     Args:
         images (str | PathLike[str]): labelled photographs, as for `flowerray extract`
-        bases (str): pretrained bases, with commas between; the first is what the others are
-            compared with
+        bases (str): bases as for `flowerray extract`, with commas between; the first is what
+            the others are compared with
         out (str | PathLike[str]): directory for BASE/features, BASE/RECIPE/classifier and
             compare.html; what is there already is not made again
         recipes (str, default 'mlp'): how heads are built and fitted, with commas between: mlp,
@@ -733,8 +757,9 @@ def compare(
         number (int, default 1000000): photographs that hours and cost are told for
         price (float | None, default None): what an hour of this machine costs, or of the
             cluster, in whatever currency
-        weights (str | PathLike[str], default 'imagenet'): imagenet, a file, which only its own
-            base can take, or random (for smoke tests)
+        weights (str | PathLike[str], default 'imagenet'): imagenet; a file of weights, or a
+            directory with one, by its path or its address (s3://, gs://, az://, https://,
+            hf://ORG/MODEL); or random (for smoke tests)
         seed (int, default 0): seed of split and training
         uri_column (str | None, default None): the table's column of photographs [uri, or the
             likeliest, which is said]
@@ -760,7 +785,8 @@ def compare(
             128]
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -790,7 +816,8 @@ def report(
         thumbnails (int, default 500): photographs shown at most, in all
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -836,7 +863,8 @@ def export(
             start anew
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 
@@ -876,7 +904,8 @@ def baseline(
         limit (int, default 25): photographs, taken evenly from all
         top_k (int, default 3): classes said of each photograph
         weights (str | PathLike[str] | None, default None): VGG16's weights with their top, a
-            Keras .h5 of 528 MB [Keras' download]
+            Keras .h5 of 528 MB, by its path or its address (as --weights of extract) [Keras'
+            download]
         class_names (str | PathLike[str] | None, default None): Keras' imagenet_class_index.json
             [Keras' download]
         uri_column (str | None, default None): the table's column of photographs [uri, or the
@@ -891,7 +920,8 @@ def baseline(
             many seconds
         endpoint_url (str | None, default None): address of the S3 server behind s3:// [AWS'
             own]
-        anonymous (bool, default False): read photographs in object stores without credentials
+        anonymous (bool, default False): read photographs and weights in object stores without
+            credentials
         allow_redirects (str | None, default None): hosts, by commas, that web servers may
             redirect to [their own]
 

@@ -11,7 +11,6 @@ import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flowerray import __version__, api, config
@@ -73,11 +72,15 @@ def _sample(settings: SampleSettings) -> Any:
 
 
 def _weights(settings: WeightsSettings) -> Any:
+    return api.run_here(_weights_here, settings)
+
+
+def _weights_here(settings: WeightsSettings) -> Any:
     from flowerray.bases import weights
 
     if settings.action == "show":
         return weights.in_cache()
-    found = weights.fetch(settings.base, Path(settings.file) if settings.file else None, say)
+    found = weights.fetch(settings.base, settings.file, say, settings.mirror)
     return {"base": settings.base, "source": found.source, "sha256": found.sha256}
 
 
@@ -273,6 +276,8 @@ JOBS: dict[str, Command] = {
             "flowerray weights fetch",
             "flowerray weights fetch --base efficientnet-lite0",
             "flowerray weights fetch --file vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "flowerray weights fetch --base resnet50 --file s3://models/resnet50",
+            "flowerray weights fetch --base vgg19 --mirror https://mirror.example/keras",
             "flowerray weights show",
         ),
     ),

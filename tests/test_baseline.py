@@ -150,7 +150,9 @@ def test_files_of_another_kind_are_refused(refusal, names_file, tmp_path):
         file.attrs["layer_names"] = [b"block1_conv1"]
         file.create_group("block1_conv1").attrs["weight_names"] = []
     names = ("--class-names", names_file)
-    assert "no such file; give Keras' vgg16_weights" in refusal(*names, "--weights", "none.h5")
+    assert "no such file or directory; give Keras' vgg16_weights" in refusal(
+        *names, "--weights", "none.h5"
+    )
     assert "text.h5: " in refusal(*names, "--weights", text)
     notop = refusal(*names, "--weights", tmp_path / "notop.h5")
     assert "Layer count mismatch" in notop and "VGG16 with its top" in notop

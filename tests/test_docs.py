@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import REPOSITORY
+from onnx_models import laid_out, vision_transformer
 
 from flowerray import cli
 from flowerray.bases import spec as bases
@@ -69,7 +70,8 @@ NOT_RUN = {  # commands that are parsed and not run, and why
     "flowerray .*--config job.yaml": "test_examples.py runs it with the document's own file",
     "flowerray review ": "serves until it is ended; test_review.py asks it",
     "flowerray train .*--recipe finetune": "takes a minute; test_trust.py does it",
-    "flowerray weights fetch --file ": "needs that file",
+    "flowerray weights fetch .*--(file|mirror) ": "needs that file, or that server",
+    "flowerray .* hf://": "needs a network",
     "python -c .*keras.applications": "downloads from Keras",
     "python benchmarks/": "takes minutes to hours",
     "python3 -m venv": "takes minutes to fill",
@@ -128,6 +130,7 @@ def here(few, local_ray, tmp_path_factory):
         shutil.copytree(few.labelled, here / name)
     shutil.copytree(few.pile, here / "pile")
     shutil.copy(few.truth, here / "truth.csv")
+    laid_out(here / "dinov2-small", vision_transformer())
     with open(here / "corrections.csv", "w", newline="") as file:
         looked_at = sorted((here / "flower_photos").glob("*/*-0001.jpg"))
         rows = [(str(path), path.parent.name) for path in looked_at]

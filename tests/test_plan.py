@@ -4,14 +4,17 @@ import contextlib
 import io
 import json
 import math
+import re
 import sys
 import time
 
 import pytest
+from conftest import REPOSITORY
 
 from flowerray import stores
 from flowerray.bases import hardware
 from flowerray.cli import main
+from flowerray.commands import doctor
 from flowerray.commands.extract import extract
 from flowerray.errors import FlowerrayError
 from flowerray.pipeline import local_ray, tasks
@@ -105,6 +108,25 @@ def test_plan_and_doctor_tell_of_this_machine(local_ray, capsys):
     assert (node["processor"], node["cpus"]) == (here.processor, here.cpus)
     assert main(["doctor"]) == 0
     assert here.processor in capsys.readouterr().out
+
+
+def test_plan_says_what_a_small_base_saves_where_that_was_measured(local_ray, capsys, monkeypatch):
+    def told(fastest, **options):
+        monkeypatch.setattr("flowerray.pipeline.precision.fastest", lambda device: fastest)
+        return doctor.plan(PlanSettings(**options)).advice
+
+    advice = told(("bfloat16", "openvino"))
+    benchmarks = (REPOSITORY / "docs" / "benchmarks.md").read_text()
+    (measured,) = re.findall(r"`--base efficientnet-lite0` \| \d+ \| ([\d.]+) \|", benchmarks)
+    assert f"efficientnet-lite0 computed {measured} times as many photographs a second" in advice
+    assert "bfloat16 (benchmarks/bases.py)" in advice
+    assert told(("float32", "openvino")) is None and told(("bfloat16", "keras")) is None
+    monkeypatch.setattr("flowerray.pipeline.plan.nodes", lambda: [Node("0", "-", 8, 1, 64 * GIB)])
+    assert told(("bfloat16", "openvino")) is None
+    monkeypatch.undo()
+    assert main(["plan"]) == 0
+    here = doctor.plan(PlanSettings()).advice
+    assert (here or "--engine auto") in capsys.readouterr().out
 
 
 def test_a_task_reaches_stores_as_its_job_does(local_ray):

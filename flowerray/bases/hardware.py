@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -15,7 +16,8 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Hardware:
     """One machine. `bfloat16` and `int8` say whether its CPUs have instructions of their own for
-    them (AVX512-BF16 or AMX; VNNI or AMX); `gpus` are names with their compute capability."""
+    them (AVX512-BF16 or AMX; VNNI or AMX); `gpus` are names with their compute capability;
+    `onnx_on_gpus`, whether ONNX Runtime is the one for GPUs."""
 
     processor: str
     cpus: int
@@ -23,6 +25,7 @@ class Hardware:
     int8: bool
     gpus: tuple[str, ...]
     openvino: bool
+    onnx_on_gpus: bool = False
 
     @property
     def bfloat16_on_gpus(self) -> bool:
@@ -41,12 +44,20 @@ def here() -> Hardware:
         int8=bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8"}),
         gpus=_gpus(),
         openvino=has_openvino(),
+        onnx_on_gpus=_has_package("onnxruntime-gpu"),
     )
 
 
 def has_openvino() -> bool:
     """Whether the packages of ``flowerray[openvino]`` are installed."""
     return all(importlib.util.find_spec(name) is not None for name in ("openvino", "nncf"))
+
+
+def _has_package(name: str) -> bool:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.version(name)
+        return True
+    return False
 
 
 def available_cpus() -> int:

@@ -18,7 +18,7 @@ Head = Callable[[np.ndarray], np.ndarray]
 @dataclass(frozen=True)
 class PreparedBase:
     """A base whose precision and engine are decided: its spec, and the `model` that its engine
-    opens, which is the weights, or what OpenVINO made of them."""
+    opens: the weights, the bytes of a file of the user's own, or what OpenVINO made of either."""
 
     spec: BaseSpec
     model: list[np.ndarray]
@@ -29,6 +29,10 @@ class PreparedBase:
             from flowerray.bases.engines.openvino import OpenVinoEngine
 
             return OpenVinoEngine(self.spec, self.model, threads)
+        if self.spec.engine == "onnxruntime":
+            from flowerray.bases.engines.onnxruntime import OnnxRuntimeEngine
+
+            return OnnxRuntimeEngine(self.spec, self.model, threads)
         from flowerray.bases.engines.keras import KerasEngine
 
         return KerasEngine(self.spec, self.model, threads)

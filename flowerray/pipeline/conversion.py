@@ -35,7 +35,7 @@ def here(task: Callable[..., Converted], *arguments: Any) -> Converted:
 
 def base(spec: BaseSpec, weights: Weights, run: Run | None = None) -> Converted:
     """The base of `spec`, which computes in float32 or bfloat16 alike."""
-    makes_none = ("precision", "resize", "engine", "colour")
+    makes_none = ("precision", "resize", "engine", "colour", "crop")
     makes = {k: v for k, v in asdict(spec).items() if k not in makes_none}
 
     def convert() -> Converted:

@@ -1,6 +1,7 @@
 """The precision ladder: what a job computes in, and what `auto` is here.
 
-float32 and bfloat16 are computed by either engine, int8 through OpenVINO, float16 on GPUs.
+float32 and bfloat16 are computed by Keras and OpenVINO, int8 through OpenVINO, float16 on GPUs.
+ONNX bases have ONNX Runtime where others have Keras; it computes in float32, bfloat16 too: finer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 from dataclasses import replace
 
 from flowerray.bases import hardware
-from flowerray.bases.spec import BaseSpec, base_named
+from flowerray.bases.spec import BaseSpec
 from flowerray.errors import UsageError
 from flowerray.heads.classifier import Classifier
 from flowerray.pipeline import tasks
@@ -26,7 +27,7 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     Raises:
         UsageError: int8 or OpenVINO asked for where it can't be.
     """
-    if not base_named(spec.base).builder:  # nothing in it that another would gain
+    if not (spec.own or spec.builder):  # nothing in it that another would gain
         spec = replace(spec, precision="float32")
     if recorded is not None:
         adopted = replace(
@@ -42,9 +43,11 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     if precision == "int8" and engine == "auto":
         engine = "openvino"
     elif "auto" in (precision, engine):
-        fast, fast_engine = fastest(device)
-        precision = fast if precision == "auto" else precision
+        fast, fast_engine = fastest(device, spec.is_onnx)
         engine = fast_engine if engine == "auto" else engine
+        if precision == "auto":
+            precision = "float32" if engine == "onnxruntime" else fast
+    _check_engine(spec, engine, precision)
     if precision == "int8" and engine != "openvino":
         raise UsageError("--precision int8 is OpenVINO's: leave --engine out")
     without_gpus = device == "cpu" or (
@@ -54,6 +57,12 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
         raise UsageError(
             "float16 is computed on GPUs alone: give --device gpu, or --precision float32"
         )
+    gpus = [m for m in tasks.machines() if m.gpus and device != "cpu"]
+    if engine == "onnxruntime" and not all(m.onnx_on_gpus for m in gpus):
+        raise UsageError(
+            f"{spec.base} is an ONNX file, and ONNX Runtime here is not the one for GPUs: pip "
+            "install onnxruntime-gpu in place of onnxruntime, or give --device cpu"
+        )
     if engine == "openvino" and device == "gpu":
         raise UsageError("OpenVINO computes on CPUs here: leave --device gpu out")
     if engine == "openvino" and not hardware.has_openvino():
@@ -61,8 +70,22 @@ def settled(spec: BaseSpec, recorded: BaseSpec | None, device: str) -> BaseSpec:
     return replace(spec, precision=precision, engine=engine)
 
 
-def fastest(device: str) -> tuple[str, str]:
-    """The precision and the engine that `auto` means where a job computes on `device`."""
+def _check_engine(spec: BaseSpec, engine: str, precision: str) -> None:
+    """
+    Raises:
+        UsageError: the engine can't compute the base of `spec`, or not in this precision.
+    """
+    if engine == "keras" and spec.is_onnx:
+        raise UsageError(f"{spec.base} is an ONNX file: leave --engine keras out")
+    if engine == "onnxruntime" and not spec.is_onnx:
+        raise UsageError(f"{spec.base} is no ONNX file: leave --engine onnxruntime out")
+    if engine == "onnxruntime" and precision == "float16":
+        raise UsageError("ONNX Runtime computes in float32 here: leave --precision float16 out")
+
+
+def fastest(device: str, onnx: bool = False) -> tuple[str, str]:
+    """The precision and the engine that `auto` means where a job computes on `device`, of a base
+    in an ONNX file or another."""
     machines = tasks.machines()
     on_gpus = device == "gpu" or (device == "auto" and any(m.gpus for m in machines))
     with_gpus = [m for m in machines if m.gpus]
@@ -74,11 +97,10 @@ def fastest(device: str) -> tuple[str, str]:
         fast = "float16" if halves else "bfloat16"
     # Who names another backend of Keras wants Keras; OpenVINO converts TensorFlow's models alone.
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    converts = all(m.openvino for m in machines) and backend == "tensorflow"
-    return (
-        fast,
-        "openvino" if converts and not on_gpus else "keras",
-    )
+    converts = all(m.openvino for m in machines) and (onnx or backend == "tensorflow")
+    if converts and not on_gpus:
+        return fast, "openvino"
+    return fast, "onnxruntime" if onnx else "keras"
 
 
 def asked_of(trained: Classifier, settings: LabelSettings) -> BaseSpec:

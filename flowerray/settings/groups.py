@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from flowerray.stores import Access
 
 
+def weights_option(of: str = "") -> str:
+    """The option that says where a base's weights are."""
+    chosen: str = option(
+        f"{of}imagenet; a file of weights, or a directory with one, by its path or its address "
+        "(s3://, gs://, az://, https://, hf://ORG/MODEL); or random (for smoke tests)",
+        "imagenet",
+        metavar="WEIGHTS",
+        path=True,
+    )
+    return chosen
+
+
 @dataclass(frozen=True, kw_only=True)
 class CommandSettings(Settings):
     """What every command takes beside its job's settings."""
@@ -29,7 +41,9 @@ class StorageSettings(Settings):
     endpoint_url: str | None = option(
         "address of the S3 server behind s3:// [AWS' own]", None, metavar="URL"
     )
-    anonymous: bool = option("read photographs in object stores without credentials", False)
+    anonymous: bool = option(
+        "read photographs and weights in object stores without credentials", False
+    )
     allow_redirects: str | None = option(
         "hosts, by commas, that web servers may redirect to [their own]", None, metavar="HOSTS"
     )
@@ -243,16 +257,12 @@ class InferenceSettings(PlanSettings, PhotographSettings):
     )
     overwrite: bool = option("delete what an earlier run left in --out, start anew", False)
     retry_rejected: bool = option("only try the rejected photographs of --out again", False)
-    weights: str = option(
-        "imagenet, a weights file, or random (for smoke tests)",
-        "imagenet",
-        metavar="WEIGHTS",
-        path=True,
-    )
+    weights: str = weights_option()
     engine: str = option(
-        "what computes: keras, or openvino on CPUs [openvino where it is installed]",
+        "what computes: keras, onnxruntime (ONNX files), or openvino on CPUs [openvino where it is "
+        "installed]",
         "auto",
-        choices=("auto", "keras", "openvino"),
+        choices=("auto", "keras", "openvino", "onnxruntime"),
     )
     shard_size: int | None = option(
         "photographs in one shard, the unit of work and of retry [32 to 512, by their number]",

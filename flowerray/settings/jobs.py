@@ -13,13 +13,14 @@ from flowerray.settings.groups import (
     StorageSettings,
     ThresholdSettings,
     UriColumnSettings,
+    weights_option,
 )
 from flowerray.settings.options import MOST_SEED, option
 
 LABEL_FORMATS = ("parquet", "csv", "jsonl")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 PREPARATIONS = ("vgg", "tf", "torch", "none", "efficientnet", "lite", "article")
-POOLS = ("embedding", "avg", "none")
+POOLS = ("embedding", "avg", "cls", "none")
 RECIPES = ("mlp", "logistic", "article", "finetune")
 
 
@@ -34,8 +35,19 @@ class ExtractSettings(InferenceSettings, ColumnSettings):
         positional=True,
         path=True,
     )
-    base: str = option("pretrained base; `flowerray bases` lists them", "vgg16", metavar="NAME")
-    layer: str | None = option("take the features after this layer [the last]", None)
+    base: str = option(
+        "pretrained base: a name that `flowerray bases` lists, or an image encoder of your own: a "
+        ".onnx or .keras file, or the directory that it and preprocessor_config.json are in, by "
+        "its path or its address (as of --weights)",
+        "vgg16",
+        metavar="NAME",
+        path=True,
+    )
+    layer: str | None = option(
+        "take the features after this layer, of an ONNX file this output of it [the last; the "
+        "first output]",
+        None,
+    )
     preparation: str | None = option(
         "how pixels are prepared: vgg, tf, torch, none, efficientnet, lite or article [the base's "
         "own]",
@@ -44,8 +56,8 @@ class ExtractSettings(InferenceSettings, ColumnSettings):
     )
     pool: str | None = option(
         "what is kept of the base's features: embedding (1 KB a photograph for vgg16), avg (their "
-        "mean over the map), or none (the map whole, for the recipes article and finetune) "
-        "[embedding; none with --layer]",
+        "mean over the map or the tokens), cls (the first token), or none (the map whole, for the "
+        "recipes article and finetune) [embedding; none with --layer]",
         None,
         choices=POOLS,
     )
@@ -136,12 +148,7 @@ class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
         None,
         metavar="NAME",
     )
-    weights: str = option(
-        "the base's weights, for finetune: imagenet, a file, or random",
-        "imagenet",
-        metavar="W",
-        path=True,
-    )
+    weights: str = weights_option("the base's, for finetune: ")
     seed: int = option(
         "seed of initial values and shuffling", 0, minimum=0, maximum=MOST_SEED, metavar="N"
     )
@@ -234,5 +241,5 @@ class RunSettings(ThresholdSettings, ClusterSettings, StorageSettings):
         choices=tuple(recipe for recipe in RECIPES if recipe != "finetune"),
     )
     actors: int | None = option("Ray actors", None, minimum=1, metavar="N")
-    weights: str = option("imagenet, a file, or random", "imagenet", metavar="WEIGHTS", path=True)
+    weights: str = weights_option()
     seed: int = option("seed of split and training", 0, minimum=0, maximum=MOST_SEED, metavar="N")

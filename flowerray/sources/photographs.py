@@ -19,9 +19,15 @@ from flowerray.sources.deadline import Overdue, StorageHangs, within
 
 # How `decode` resizes, as the base spec names it. "bilinear-dct": a JPEG is decoded at the smallest
 # eighth of its scale that still has enough pixels each way (libjpeg's scaled DCT), then resized
-# bilinearly with antialiasing. "nearest": decoded whole, each pixel the nearest, as Keras' and the
-# article's loaders do by default.
-RESIZES = ("bilinear-dct", "nearest")
+# bilinearly with antialiasing; others ending in "-dct" by another of Pillow's filters. "nearest":
+# decoded whole, each pixel the nearest, as Keras' and the article's loaders do by default.
+RESIZES = ("bilinear-dct", "nearest", "bicubic-dct", "lanczos-dct", "box-dct", "hamming-dct")
+# Pillow's resize may first reduce by whole numbers to so many times the size: from 3 on, its
+# documents say, hardly anything differs.
+REDUCING_GAP = {"bilinear-dct": 2.0, "nearest": None}
+# Of a photograph longer than so many of its shorter sides, only so much of the middle is resized
+# before the crop: the rest could be gigabytes.
+MOST_LONG = 4
 
 REASONS = {
     "missing": "the file is not there any more",
@@ -65,6 +71,8 @@ class Wanted(Protocol):
     def resize(self) -> str: ...
     @property
     def colour(self) -> str | None: ...
+    @property
+    def crop(self) -> int | None: ...
 
 
 def read_and_decode(
@@ -77,7 +85,8 @@ def read_and_decode(
 def decoded(read: Callable[[], bytes], wanted: Wanted, limits: Limits) -> np.ndarray | Rejected:
     """The pixels of the photograph that `read` gives, or why there are none."""
     try:
-        return decode(read(), wanted.input_size, wanted.resize, limits, wanted.colour)
+        how = (wanted.input_size, wanted.resize, limits, wanted.colour, wanted.crop)
+        return decode(read(), *how)
     except Rejected as rejected:
         return rejected
 
@@ -114,25 +123,52 @@ def read(uri: str, listed_size: int | None, limits: Limits) -> bytes:
 
 
 def decode(
-    data: bytes, size: int, resize: str, limits: Limits, colour: str | None = None
+    data: bytes,
+    size: int,
+    resize: str,
+    limits: Limits,
+    colour: str | None = None,
+    crop: int | None = None,
 ) -> np.ndarray:
     """The photograph in `data`, upright, as uint8 RGB pixels of shape (size, size, 3).
 
     `resize` is one of RESIZES. `colour` "srgb" converts an embedded ICC profile to sRGB; with None
-    pixels are taken as they are. Transparency is laid on white, 16-bit samples keep their upper
-    eight bits, an animation gives its first frame.
+    pixels are taken as they are. With `crop` the shorter side becomes so many pixels and the middle
+    is cut out; without, the photograph is squashed. Transparency is laid on white, 16-bit samples
+    keep their upper eight bits, an animation gives its first frame.
 
     Raises:
         Rejected: too_large, not_an_image, truncated or corrupt.
     """
     photograph = open_image(data, limits)
-    nearest = resize == "nearest"
-    picture = upright(photograph, None if nearest else size, colour)
-    if nearest:
-        picture = picture.resize((size, size), Image.Resampling.NEAREST)
-    else:
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    picture = upright(photograph, None if resize == "nearest" else crop or size, colour)
+    by = Image.Resampling[resize.removesuffix("-dct").upper()]
+    gap = REDUCING_GAP.get(resize, 3.0)
+    if crop is not None:
+        picture = _middle(picture)
+    wide, high = _resized(picture.size, size, crop)
+    picture = picture.resize((wide, high), by, reducing_gap=gap)
+    if (wide, high) != (size, size):
+        left, top = (wide - size) // 2, (high - size) // 2
+        picture = picture.crop((left, top, left + size, top + size))
     return np.asarray(_in_colour(picture, photograph, colour))
+
+
+def _middle(picture: Image.Image) -> Image.Image:
+    """`picture`, or so much of its middle as is resized before the crop."""
+    most = MOST_LONG * min(picture.size)
+    left, top = (max(0, (side - most) // 2) for side in picture.size)
+    if not (left or top):
+        return picture
+    return picture.crop((left, top, picture.width - left, picture.height - top))
+
+
+def _resized(sides: tuple[int, int], size: int, crop: int | None) -> tuple[int, int]:
+    """Width and height to resize to; with `crop` rounded as Hugging Face's image processors do."""
+    if crop is None:
+        return size, size
+    shorter = min(sides)
+    return crop * sides[0] // shorter, crop * sides[1] // shorter
 
 
 def thumbnail(data: bytes, side: int, limits: Limits) -> Image.Image:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from flowerray.errors import UsageError
 from flowerray.stores import credentials
+from flowerray.stores.about import About
 from flowerray.stores.credentials import WEB_SCHEMES, Credentials
 from flowerray.stores.local import LocalStore, expanded, local_path, local_uri
 
@@ -24,6 +25,7 @@ OBJECT_SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "adl", "azure")
 
 __all__ = [
     "WEB_SCHEMES",
+    "About",
     "Access",
     "Store",
     "expanded",
@@ -53,6 +55,12 @@ class Store(Protocol):
         """A file to read in any order, in memory or a file that Arrow owns. Of a Parquet file, a
         store that can fetches these `columns` and row `groups` alone; elsewhere it is empty then.
         """
+
+    def about(self, uri: str) -> About:
+        """What the storage says of a file without its being read."""
+
+    def pieces(self, uri: str) -> Iterator[bytes]:
+        """The bytes of a file from its beginning, a few megabytes at a time at most."""
 
     def create(self, uri: str, beside: str) -> AbstractContextManager[BinaryIO]:
         """Write a file: it appears, or replaces what was there, when the block ends well. Until

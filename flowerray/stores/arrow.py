@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.stores.about import PIECE_BYTES, About
 from flowerray.stores.fetched import fetched
 from flowerray.stores.limit import read_at_most
 
@@ -50,6 +51,19 @@ class ArrowStore:
                 columns,
                 groups,
             )
+
+    def about(self, uri: str) -> About:
+        """See Store."""
+        found = self._system.get_file_info(self._path(uri))
+        if found.type == fs.FileType.NotFound:
+            raise FileNotFoundError(f"{uri} is not there")
+        return About(found.size, str(found.mtime_ns) if found.mtime_ns else None)
+
+    def pieces(self, uri: str) -> Iterator[bytes]:
+        """See Store."""
+        with self._system.open_input_stream(self._path(uri)) as stream:
+            while piece := stream.read(PIECE_BYTES):
+                yield piece
 
     @contextmanager
     def create(self, uri: str, beside: str) -> Iterator[BinaryIO]:

@@ -17,6 +17,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import pyarrow as pa
 
+from flowerray.stores.about import PIECE_BYTES, About
 from flowerray.stores.limit import read_at_most
 
 FILE = re.compile(r"file:(//(localhost(?=/))?)?(?=/)|file://", re.IGNORECASE)
@@ -57,6 +58,17 @@ class LocalStore:
         path = os.fsdecode(local_path(uri))
         os.close(_regular(path, os.O_RDONLY))
         return pa.OSFile(path, "rb")
+
+    def about(self, uri: str) -> About:
+        """See Store."""
+        found = os.stat(local_path(uri))
+        return About(found.st_size, str(found.st_mtime_ns))
+
+    def pieces(self, uri: str) -> Iterator[bytes]:
+        """See Store."""
+        with open(local_path(uri), "rb", opener=_regular) as stream:
+            while piece := stream.read(PIECE_BYTES):
+                yield piece
 
     @contextmanager
     def create(self, uri: str, beside: str) -> Iterator[BinaryIO]:

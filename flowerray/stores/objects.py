@@ -30,6 +30,7 @@ from obstore.exceptions import (
 )
 
 from flowerray.errors import FlowerrayError, UsageError
+from flowerray.stores.about import PIECE_BYTES, About
 from flowerray.stores.fetched import Range, fetched, in_memory
 from flowerray.stores.limit import too_large
 
@@ -102,6 +103,23 @@ class ObjectStore:
     def _ranges(self, key: str, ranges: Sequence[Range]) -> Any:
         starts, ends = zip(*ranges, strict=True)
         return self._store.get_ranges(key, starts=starts, ends=ends, coalesce=GAP_BYTES)
+
+    def about(self, uri: str) -> About:
+        """See Store."""
+        with _os_errors():
+            found = self._store.head(self._key(uri))
+        return About(found["size"], found["e_tag"] or str(found["last_modified"]))
+
+    def pieces(self, uri: str) -> Iterator[bytes]:
+        """See Store: a request each, so that none is longer than its deadline."""
+        key, (size, _) = self._key(uri), self.about(uri)
+        for start in range(0, size or 0, PIECE_BYTES):
+            with _os_errors():
+                end = min(start + PIECE_BYTES, size or 0)
+                piece = self._store.get_range(key, start=start, end=end)
+            if len(piece) != end - start:
+                raise OSError("the file became shorter while it was read")
+            yield memoryview(piece).tobytes()
 
     @contextmanager
     def create(self, uri: str, beside: str) -> Iterator[BinaryIO]:

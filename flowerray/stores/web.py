@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.stores import addresses, credentials
+from flowerray.stores.about import About
 from flowerray.stores.fetched import in_memory
 from flowerray.stores.limit import too_large
 
@@ -45,6 +46,16 @@ class WebStore:
 
     def read(self, uri: str, limit: int | None = None) -> bytes:
         """See Store."""
+        parts, size = [], 0
+        for part in self.pieces(uri):
+            parts.append(part)
+            size += len(part)
+            if limit is not None and size > limit:
+                raise too_large()
+        return b"".join(parts)
+
+    def pieces(self, uri: str) -> Iterator[bytes]:
+        """See Store."""
         uri = credentials.bare(uri)
         with _os_errors():
             answer = self._answer("GET", uri)
@@ -53,9 +64,23 @@ class WebStore:
                     raise FileNotFoundError(f"{uri} is not there")
                 if answer.status != 200:
                     raise OSError(f"the server answers {answer.status} {answer.reason or ''}")
-                return _received(answer, limit)
+                yield from _received(answer)
             finally:
                 answer.release_conn()
+
+    def about(self, uri: str) -> About:
+        """See Store: nothing where the server answers no HEAD, as with addresses that are signed
+        for GET alone."""
+        with _os_errors():
+            answer = self._answer("HEAD", credentials.bare(uri))
+            answer.release_conn()
+        if answer.status in (404, 410):
+            raise FileNotFoundError(f"{uri} is not there")
+        if answer.status != 200:
+            return About(None, None)
+        size = answer.headers.get("content-length", "")
+        tag = answer.headers.get("etag") or answer.headers.get("last-modified")
+        return About(int(size) if size.isdecimal() else None, tag)
 
     def _answer(self, method: str, uri: str) -> urllib3.BaseHTTPResponse:
         """The answer behind all redirects."""
@@ -161,24 +186,21 @@ class WebStore:
         return sorted(n for n in names if "/" not in names[n] and not names[n].startswith("."))
 
 
-def _received(answer: urllib3.BaseHTTPResponse, limit: int | None) -> bytes:
+def _received(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     """The body of `answer`. A table has no deadline as a photograph has, and a server that sends a
     byte now and then would never end it.
 
     Raises:
-        OSError: there are more bytes than `limit`, or they come too slowly.
+        OSError: the bytes come too slowly.
     """
-    parts, size, size_before, since = [], 0, 0, time.monotonic()
+    size, size_before, since = 0, 0, time.monotonic()
     while part := answer.read1(READ_BYTES):
-        parts.append(part)
+        yield part
         size += len(part)
-        if limit is not None and size > limit:
-            raise too_large()
         if time.monotonic() - since > EACH_SECONDS:
             if size - size_before < LEAST_BYTES:
                 raise OSError(f"the server sends fewer than {LEAST_BYTES:,} bytes a minute")
             size_before, since = size, time.monotonic()
-    return b"".join(parts)
 
 
 class _Links(HTMLParser):

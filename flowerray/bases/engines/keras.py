@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from flowerray.bases import efficientnet_lite
-from flowerray.bases.spec import PREPARATIONS, BaseSpec, base_named
+from flowerray.bases.own.onnx_graph import check_pool
+from flowerray.bases.spec import BaseSpec
 from flowerray.errors import UsageError
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -53,7 +54,7 @@ def build(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     """
     import keras
 
-    size, preparation = spec.input_size, PREPARATIONS[spec.preparation]
+    size, preparation = spec.input_size, spec.pixels
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_policy(spec))
     try:
@@ -67,14 +68,18 @@ def build(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
         scale, offset = list(preparation.scale), list(preparation.offset)
         prepared = keras.layers.Rescaling(scale, offset, dtype="float32")(channels)
         features = keras.layers.Activation("linear", dtype="float32")(base(prepared))
-        if spec.pool == "embedding":
+        if spec.own is not None and len(features.shape) < 4:
+            features = _of_tokens(features, spec)
+        elif spec.pool == "embedding":
             features = embedding(features)
-        if spec.pool == "avg":
+        elif spec.pool == "avg":
             if len(features.shape) != 4:
                 raise UsageError(
                     f"features of {spec.base} are no map: --pool avg can't average them"
                 )
             features = keras.layers.GlobalAveragePooling2D(dtype="float32")(features)
+        elif spec.pool == "cls":
+            raise UsageError(f"features of {spec.base} are no tokens: --pool cls can't take one")
         return keras.Model(pixels, features, name=spec.base)
     finally:
         keras.config.set_dtype_policy(before)
@@ -99,6 +104,24 @@ def embedding(features: Any) -> Any:
     if len(inner) > 1:
         softened = ops.mean(softened, axis=inner[:-1])
     return keras.layers.UnitNormalization(dtype="float32")(softened)
+
+
+def _of_tokens(features: Any, spec: BaseSpec) -> Any:
+    """What the spec's `pool` makes of tokens (n, tokens, width) or vectors (n, width), as
+    ``flowerray.bases.own.onnx_graph`` does."""
+    import keras
+
+    rank = len(features.shape)
+    check_pool(spec.pool, rank)
+    assert spec.own is not None
+    way = spec.own.tokens if spec.pool == "embedding" and rank == 3 else spec.pool
+    if way == "avg":
+        features = keras.layers.GlobalAveragePooling1D(dtype="float32")(features)
+    if way == "cls":
+        features = features[:, 0]
+    if spec.pool == "embedding":
+        features = keras.layers.UnitNormalization(dtype="float32")(features)
+    return features
 
 
 def layers_after(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
@@ -145,7 +168,9 @@ def _policy(spec: BaseSpec) -> str:
 def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     import keras
 
-    size, builder = spec.input_size, base_named(spec.base).builder
+    if spec.own is not None:
+        return _in_precision(open_head(weights[0].tobytes()), spec)
+    size, builder = spec.input_size, spec.builder
     if not builder:
         return _thumbnail(size)
     base = network(builder, (size, size, 3))
@@ -157,6 +182,23 @@ def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
             layer.adapt_variance.assign(layer.adapt_variance * EFFICIENTNET_DEVIATION)
             layer.finalize_state()
     return base
+
+
+def _in_precision(model: Any, spec: BaseSpec) -> Any:
+    """A copy of `model` whose layers compute in the precision of `spec`."""
+    import keras
+
+    def layer_of(layer: Any) -> Any:
+        config = layer.get_config()
+        if "dtype" in config:  # an operation between layers has none
+            config["dtype"] = _policy(spec)
+        return layer.__class__.from_config(config)
+
+    if _policy(spec) == "float32":
+        return model
+    copy = keras.models.clone_model(model, clone_function=layer_of, recursive=True)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def network(
