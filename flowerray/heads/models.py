@@ -66,11 +66,12 @@ def freeze_up_to(name: str, rest: Any, after: str | None) -> None:
     import keras
 
     names = [layer.name for layer in rest.layers]
-    if name not in names[:-1]:
+    between = names[1:-1]
+    if name not in between:
+        others = f", or choose of {some_names(between)}" if between else ""
         raise UsageError(
             f"--from-layer {name}: the features are of {after}, and no layer after it that "
-            f"others follow is called so; extract with --layer {name}, or choose of "
-            f"{some_names(names[1:-1])}"
+            f"others follow is called so; extract with --layer {name}{others}"
         )
     for layer in keras.Model(rest.input, rest.get_layer(name).output).layers:
         layer.trainable = False
