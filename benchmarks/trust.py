@@ -65,7 +65,7 @@ def main() -> None:
         )
         settings = TrainSettings(features="-", out="-", recipe=chosen.recipe, seed=seed)
         *_, (_, model) = RECIPES[chosen.recipe](data, None, seed, None)
-        fitted = Fitted.of(model, settings, data)
+        fitted = Fitted.of([model], settings, data)
         final = open_head(fitted.head)
         said, novel = split(predict(final, features[held]))
         least = thresholds(fitted, data, classes, chosen.min_precision)

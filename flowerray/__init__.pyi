@@ -151,6 +151,7 @@ def train(
     out: str | PathLike[str],
     recipe: Literal['mlp', 'logistic', 'article', 'finetune'] = 'mlp',
     epochs: int | None = None,
+    from_layer: str | None = None,
     patience: int | None = None,
     class_weights: Literal['balanced'] | None = None,
     corrections: str | PathLike[str] | None = None,
@@ -177,9 +178,11 @@ def train(
             is built and fitted: mlp, logistic, article (Dense 512, 20 epochs), or finetune (the
             base's layers after --layer too, 4 epochs)
         epochs (int | None, default None): epochs, for recipes that have them [the recipe's own]
+        from_layer (str | None, default None): for finetune: learn the layers after this one
+            alone; the features are of it, or of one before it [all after the features']
         patience (int | None, default None): stop after so many epochs without a smaller loss on
-            the validation photographs, and keep the best epoch's head [all epochs, the last
-            one's]
+            photographs held out (for finetune by folds, for article those to validate), and
+            keep the best epoch's head [all epochs, the last one's]
         class_weights (Literal['balanced'] | None, default None): balanced gives each class the
             same weight, however many photographs it has
         corrections (str | PathLike[str] | None, default None): tables, with commas between, of

@@ -165,7 +165,7 @@ class Progress:
             counted = f"{self.done:,} of {self.total:,} photographs ({share:.0%})"
         rate = (self.done - self._before) / max(now - self._ready, 1e-9)
         left = (self.total or self.done) - self.done
-        eta = f", {_clock(left / rate)} left" if left and rate else ""
+        eta = f", {clock(left / rate)} left" if left and rate else ""
         rejected = f", {self.rejected:,} rejected" if self.rejected else ""
         return f"{self.what}: {counted}, {rate:,.1f}/s{eta}{rejected}"
 
@@ -189,7 +189,8 @@ def _bar(what: str, total: int | None, done: int) -> Any:
     )
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """`seconds` as 0:05, 12:05 or 1:12:05."""
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -196,13 +196,26 @@ def test_a_checkpoint_with_a_strangers_object_is_refused(part, data, tmp_path):
     head = an_epochs_model(data)
     classifier.check_layers(head, "it")
     out = Folder.at(tmp_path)
-    checkpoint = Checkpoint(out, "same")
-    out.write(f"{CHECKPOINT}/1.keras", forged(head, FORGERIES[part]))
+    checkpoint = Checkpoint(out, "same", 1)
+    out.write(f"{CHECKPOINT}/1-1.keras", forged(head, FORGERIES[part]))
     progress = {"config_fingerprint": "same", "history": [{"val_loss": 1.0}]}
     out.write(f"{CHECKPOINT}/progress.json", json.dumps(progress).encode())
-    for load in (checkpoint.load, lambda: checkpoint.model_after(1)):
-        with pytest.raises(FlowerrayError, match=r"1\.keras holds os\..*refused"):
+    for load in (checkpoint.load, lambda: checkpoint.models_after(1)):
+        with pytest.raises(FlowerrayError, match=r"1-1\.keras holds os\..*refused"):
             load()
-    out.write(f"{CHECKPOINT}/1.keras", head)
-    history, before = checkpoint.load()
+    out.write(f"{CHECKPOINT}/1-1.keras", head)
+    history, [before] = checkpoint.load()
     assert len(history) == before.epochs == 1
+
+
+def test_a_checkpoint_has_a_model_of_each_fold_or_none(data, tmp_path):
+    head = an_epochs_model(data)
+    out = Folder.at(tmp_path)
+    progress = {"config_fingerprint": "same", "history": [{"val_loss": 1.0}]}
+    out.write(f"{CHECKPOINT}/progress.json", json.dumps(progress).encode())
+    out.write(f"{CHECKPOINT}/1-1.keras", head)
+    assert Checkpoint(out, "same", 2).load() == ([], [None, None])
+    out.write(f"{CHECKPOINT}/1-2.keras", head)
+    history, before = Checkpoint(out, "same", 2).load()
+    assert len(history) == 1 and [progress.epochs for progress in before] == [1, 1]
+    assert Checkpoint(out, "other", 2).load() == ([], [None, None])

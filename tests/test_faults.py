@@ -29,7 +29,7 @@ from flowerray.commands.run import run
 from flowerray.commands.train import train
 from flowerray.commands.verify import verify
 from flowerray.errors import GO_ON, FlowerrayError
-from flowerray.heads.classifier import load
+from flowerray.heads.classifier import evidence, load
 from flowerray.outputs.lease import _Owner
 from flowerray.outputs.record import read_output
 from flowerray.outputs.review import ReviewQueue
@@ -295,10 +295,33 @@ def test_verify_names_what_is_wrong(labelled, tmp_path, command):
         labelled()
 
 
+@pytest.fixture
+def to_finetune(sample, local_ray, tmp_path):
+    made = {"layer": "block5_conv2", "weights": "random", "precision": "float32"}
+    extract(ExtractSettings(images=str(sample.labelled), out=str(tmp_path / "features"), **made))
+    return str(tmp_path / "features")
+
+
+def test_a_killed_finetune_goes_on_with_each_folds_last_epoch(
+    to_finetune, command, on_local_ray, tmp_path
+):
+    options = ["train", to_finetune, "--recipe", "finetune", "--weights", "random", "--out"]
+    goes_on_as_undisturbed(
+        command, options, "epoch 3 of 4, fold 2 of 3: ", "after epoch 2", tmp_path, on_local_ray
+    )
+
+
 def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, on_local_ray, tmp_path):
-    features, settled = fast / "whole", tmp_path / "settled"
-    options = ["train", str(features), "--recipe", "article", "--epochs", "30", "--out"]
-    train(TrainSettings(features=features, out=settled, recipe="article", epochs=30))
+    options = ["train", str(fast / "whole"), "--recipe", "article", "--epochs", "30", "--out"]
+    goes_on_as_undisturbed(
+        command, options, "epoch 3 of 30: ", "after epoch", tmp_path, on_local_ray
+    )
+
+
+def goes_on_as_undisturbed(command, options, killed_at, said, tmp_path, on_local_ray):
+    """`flowerray train` that is killed once it has said `killed_at` gives what another gives."""
+    settled = tmp_path / "settled"
+    assert command(*options, settled, **on_local_ray).returncode == 0
     out = tmp_path / "killed"
     process = subprocess.Popen(
         [sys.executable, "-m", "flowerray.cli", *options, str(out)],
@@ -309,7 +332,7 @@ def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, on_local_ray,
         process_group=0,
     )
     for line in process.stderr:
-        if "epoch 3:" in line:
+        if killed_at in line:
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -317,8 +340,9 @@ def test_a_killed_trainer_goes_on_at_its_last_epoch(fast, command, on_local_ray,
         load(str(out))
     done = command(*options, out, **on_local_ray)
     assert done.returncode == 0, done.stderr
-    assert "going on after epoch" in done.stderr
+    assert f"going on {said}" in done.stderr
     assert (out / "history.csv").read_text() == (settled / "history.csv").read_text()
+    assert evidence(str(out)).equals(evidence(str(settled)))
     assert not (out / ".flowerray").exists()
 
 

@@ -73,11 +73,11 @@ def test_a_killed_training_logs_each_epoch_once(features, mlflow, command, on_lo
     said = []
     for line in process.stderr:
         said.append(line)
-        if "epoch 3:" in line:
+        if "epoch 3 of 30: " in line:
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert "epoch 3:" in said[-1], said
+    assert "epoch 3 of 30: " in said[-1], said
     done = command(*options, **on_local_ray)
     assert done.returncode == 0 and "going on after epoch" in done.stderr, done.stderr
 

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +21,8 @@ from flowerray.heads import classifier, copies
 from flowerray.heads.checkpoint import is_over
 from flowerray.heads.data import Progress, TrainingData
 from flowerray.heads.epochs import _batches, compile_head
-from flowerray.heads.folds import folds, out_of_fold, with_copies
-from flowerray.heads.models import predict
+from flowerray.heads.folds import folds, out_of_fold, parts, with_copies
+from flowerray.heads.models import freeze_up_to, predict, size_of, to_train
 from flowerray.heads.recipes import RECIPES, finetune, logistic
 from flowerray.outputs.record import read_output
 from flowerray.outputs.shards import read_table
@@ -288,16 +290,23 @@ def test_photographs_that_get_features_later_ask_for_another_training(fast, tmp_
         train(settings)
 
 
-def test_finetune_learns_another_bases_layers(sample, local_ray, tmp_path):
+@pytest.mark.parametrize(
+    ("base", "layer"),
+    [
+        ("mobilenetv3small", "expanded_conv_10_add"),
+        ("efficientnet-lite0", "block6a_project_conv"),
+    ],
+)
+def test_finetune_learns_another_bases_layers(base, layer, sample, local_ray, tmp_path):
     """With weights of chance its head learns little; all else is as with published ones."""
     features, trained = str(tmp_path / "f"), str(tmp_path / "c")
     extract(
         ExtractSettings(
             images=str(sample.labelled),
             out=features,
-            base="mobilenetv3small",
+            base=base,
             weights="random",
-            layer="expanded_conv_10_add",
+            layer=layer,
         )
     )
     settings = {"recipe": "finetune", "epochs": 1, "class_weights": "balanced"}
@@ -311,7 +320,7 @@ def test_finetune_learns_another_bases_layers(sample, local_ray, tmp_path):
     assert sum(labelled.labels.values()) == 30
 
 
-def test_finetune_learns_the_layers_after_the_features(sample, local_ray, tmp_path):
+def test_finetune_learns_the_layers_after_the_features(sample, local_ray, tmp_path, capfd):
     features, trained = str(tmp_path / "f"), str(tmp_path / "c")
     extract(
         ExtractSettings(
@@ -322,6 +331,15 @@ def test_finetune_learns_the_layers_after_the_features(sample, local_ray, tmp_pa
     assert names == ["features_mirrored"]
     done = train(TrainSettings(features=features, out=trained, recipe="finetune", epochs=2))
     assert done.scores["accuracy"] > 0.5
+    told = capfd.readouterr().err
+    assert "train: epoch 2 of 2, fold 3 of 3: " in told and re.search(
+        r"val_loss .*, \d+:\d\d left", told
+    )
+    about = classifier.load(trained).about
+    assert about["calibration"]["source"] == "cross-validation"
+    split = classifier.evidence(trained)["split"].to_pylist()
+    copies = about["calibration"]["copies"]["train"]
+    assert split.count("train") == 27 - copies and about["calibration"]["photographs"] == len(split)
     labelled = label(
         LabelSettings(images=str(sample.pile), classifier=trained, out=str(tmp_path / "l"))
     )
@@ -340,22 +358,94 @@ def test_patience_counts_the_epochs_without_a_smaller_loss():
     assert not is_over(history, 3) and not is_over(history, None) and not is_over([], 1)
 
 
-def test_finetune_goes_on_as_if_it_had_not_been_killed():
+def maps_of_three_classes():
+    """60 maps to train on, 12 to validate, and two layers to follow."""
     import keras
 
-    def data():
-        keras.utils.set_random_seed(0)
-        features = keras.Input((4, 4, 8))
-        rest = keras.Model(features, keras.layers.Conv2D(8, 3, activation="relu")(features))
-        labels = np.arange(60) % 3
-        maps = np.random.default_rng(0).normal(labels[:, None, None, None], 1, (60, 4, 4, 8))
-        maps = maps.astype(np.float16)
-        return TrainingData(maps, labels, maps, labels, 3, mirrored=maps[:, :, ::-1], rest=rest)
+    keras.utils.set_random_seed(0)
+    features = keras.Input((4, 4, 8))
+    first = keras.layers.Conv2D(8, 3, activation="relu", name="first")(features)
+    rest = keras.Model(features, keras.layers.Conv2D(8, 1, activation="relu", name="second")(first))
+    labels = np.arange(72) % 3
+    maps = np.random.default_rng(0).normal(labels[:, None, None, None], 1, (72, 4, 4, 8))
+    maps = maps.astype(np.float16)
+    mirrored = maps[:60, :, ::-1]
+    return TrainingData(maps[:60], labels[:60], maps[60:], labels[60:], 3, mirrored, rest=rest)
 
-    *_, (_, undisturbed) = finetune(data(), 2, 0, None)
-    _, model = next(finetune(data(), 2, 0, None))
+
+def test_each_fold_of_finetune_sees_all_photographs_but_its_own():
+    data = with_copies(maps_of_three_classes())
+    copied = replace(data, groups=np.r_[np.repeat(np.arange(30), 2), 30:42])
+    *of_folds, everything = parts("finetune", copied, 0)
+    assert len(of_folds) == 3 and everything is copied
+    assert parts("article", copied, 0) == [copied]
+    held = np.concatenate([part.valid_features[:] for part in of_folds])
+    assert sorted(held.sum(axis=(1, 2, 3))) == sorted(data.features.sum(axis=(1, 2, 3)))
+    for part in of_folds:
+        unseen = {row.tobytes() for row in part.valid_features[:]}
+        assert not unseen & {row.tobytes() for row in part.features[:]}
+        assert not unseen & {row[:, ::-1].tobytes() for row in part.mirrored[:]}
+        rows = part.features.rows
+        assert np.array_equal(rows[::2] + 1, rows[1::2])  # copies keep together
+        assert np.array_equal(part.labels, data.labels[rows])
+        assert len(part.features) + len(part.valid_features) == 60
+
+
+def test_what_finetune_trains_is_computed_and_sized_as_its_layers_are():
+    import keras
+
+    features = keras.Input((4, 4, 8))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        plain = keras.Model(features, keras.layers.Conv2D(8, 3)(features))
+        normed = keras.layers.BatchNormalization()(keras.layers.DepthwiseConv2D(3)(features))
+        depthwise = keras.Model(features, normed)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for model, computed in ((plain, "bfloat16"), (depthwise, "float32")):
+        copy = to_train(model)
+        assert copy.layers[1].compute_dtype == computed
+        assert all(map(np.array_equal, model.get_weights(), copy.get_weights()))
+    assert not copy.layers[2].trainable
+    kernel, bias = plain.layers[1].get_weights()
+    plain.layers[1].set_weights([np.full_like(kernel, 0.5), bias])
+    assert size_of(plain) == pytest.approx(0.5)
+
+
+def test_finetune_starts_every_fold_from_the_same_layers_and_judges_by_it():
+    data = with_copies(maps_of_three_classes())
+    before = [weights.copy() for weights in data.rest.get_weights()]
+    of_folds = parts("finetune", data, 0)[:-1]
+    heads = [list(finetune(part, 2, 0, None))[-1][1] for part in of_folds]
+    assert all(map(np.array_equal, before, data.rest.get_weights()))
+    kernels = [head.get_layer("first").get_weights()[0] for head in heads]
+    assert not np.array_equal(kernels[0], kernels[1])
+    judged, said = out_of_fold("finetune", data, 0, heads)
+    assert np.array_equal(judged, np.arange(60)) and not np.isnan(said).any()
+    for part, head in zip(of_folds, heads, strict=True):
+        held = part.valid_features.rows
+        np.testing.assert_allclose(said[held], predict(head, part.valid_features), atol=1e-6)
+
+
+def test_finetune_leaves_layers_before_the_named_one_as_they_were():
+    data = maps_of_three_classes()
+    freeze_up_to("first", data.rest, "stem")
+    *_, (_, model) = finetune(data, 1, 0, None)
+    for name, changed in (("first", False), ("second", True)):
+        old, new = (m.get_layer(name).get_weights()[0] for m in (data.rest, model))
+        assert np.array_equal(old, new) != changed
+    for name in ("stem", "second"):  # with nothing after it
+        with pytest.raises(UsageError, match=f"extract with --layer {name}, or choose of first"):
+            freeze_up_to(name, data.rest, "stem")
+    with pytest.raises(UsageError, match="for --recipe finetune"):
+        TrainSettings(features="f", out="c", from_layer="first")
+
+
+def test_finetune_goes_on_as_if_it_had_not_been_killed():
+    *_, (_, undisturbed) = finetune(maps_of_three_classes(), 2, 0, None)
+    _, model = next(finetune(maps_of_three_classes(), 2, 0, None))
     kept = open_head(classifier.head_bytes(model), compile=True)
-    *_, (_, resumed) = finetune(data(), 2, 0, Progress(1, kept))
+    *_, (_, resumed) = finetune(maps_of_three_classes(), 2, 0, Progress(1, kept))
     for one, other in zip(undisturbed.get_weights(), resumed.get_weights(), strict=True):
         assert np.array_equal(one, other)
     assert not np.array_equal(model.get_weights()[0], undisturbed.get_weights()[0])
@@ -420,7 +510,7 @@ def test_copies_of_photographs_with_labels_of_chance_are_promised_nothing(jitter
     data = chance_with_copies(jitter, width)
     *_, (_, model) = logistic(data, None, 0, None)
     settings = TrainSettings(features="-", out="-", recipe="mlp")
-    fitted = Fitted.of(model, settings, data)
+    fitted = Fitted.of([model], settings, data)
     assert promised(fitted, data) == [None] * 3
     if jitter <= 0.1:
         assert fitted.judged.tolist() == list(range(300))  # each photograph is one trial
@@ -447,7 +537,7 @@ def test_photographs_to_validate_that_are_copies_of_training_photographs_are_no_
     )
     *_, (_, model) = logistic(data, None, 0, None)
     settings = TrainSettings(features="-", out="-", recipe="article")  # evidence is validation
-    fitted = Fitted.of(model, settings, data)
+    fitted = Fitted.of([model], settings, data)
     assert fitted.unseen.tolist() == list(range(60)) and len(fitted.valid) == 130
     assert fitted.calibration["copies"] == {"train": 0, "valid": 70}
     assert fitted.calibration["photographs"] == 60
@@ -466,7 +556,7 @@ def test_a_class_of_copies_of_one_photograph_is_never_held_out_nor_accepted(clus
     judged, _ = out_of_fold("logistic", data, 0)
     assert judged.tolist() == list(range(40, 280))
     *_, (_, model) = logistic(data, None, 0, None)
-    fitted = Fitted.of(model, TrainSettings(features="-", out="-", recipe="logistic"), data)
+    fitted = Fitted.of([model], TrainSettings(features="-", out="-", recipe="logistic"), data)
     assert promised(fitted, data)[3] is None
 
 

@@ -18,7 +18,7 @@ from flowerray.bases.spec import BaseSpec, fingerprint_of
 from flowerray.commands.added import with_features
 from flowerray.errors import FlowerrayError, UsageError
 from flowerray.heads import classifier, none, tracking
-from flowerray.heads.checkpoint import Checkpoint
+from flowerray.heads.checkpoint import history_in
 from flowerray.heads.classifier import ADDED
 from flowerray.heads.training_set import lists_of
 from flowerray.outputs import lease, shards
@@ -67,7 +67,8 @@ def train(settings: TrainSettings) -> TrainSummary:
     stored: StoredFeatures | None = None
     audited: list[str] = []
     chosen = ["recipe", "epochs", "patience", "class_weights", "seed"]
-    chosen += ["none_class"] if settings.none_class else []  # as before there was such an option
+    # Only where given: as before there were such options.
+    chosen += [name for name in ("none_class", "from_layer") if getattr(settings, name)]
     output.check_whole()
     if settings.corrections:
         said = answers.read(settings.corrections, settings.columns)
@@ -139,7 +140,7 @@ def _train_into(
     if settings.recipe == "finetune":
         check_layers_left(BaseSpec.from_dict(spec))
         weights = pretrained.checked(BaseSpec.from_dict(spec), settings.weights, say).arrays
-    begun = not anew and bool(Checkpoint(out, fingerprint).history())
+    begun = not anew and bool(history_in(out, fingerprint))
     with (
         tracking.started(settings, spec, fingerprint, going_on=begun) as trackers,
         connection.connection(settings.address),

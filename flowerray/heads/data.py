@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from flowerray.heads import copies
+from flowerray.heads.rows import Features, Rows
 
 Epochs = Iterator[tuple[dict[str, float], Any]]
 
@@ -33,17 +34,30 @@ class TrainingData:
     that people decided of a pile's random sample.
     """
 
-    features: np.ndarray
+    features: Features
     labels: np.ndarray
-    valid_features: np.ndarray
+    valid_features: Features
     valid_labels: np.ndarray
     classes: int
-    mirrored: np.ndarray | None = None
+    mirrored: Features | None = None
     class_weights: np.ndarray | None = None
     rest: Any = None
     groups: np.ndarray | None = None
     embedded: bool = False
     audited: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+
+    def fold(self, train: np.ndarray, held: np.ndarray) -> TrainingData:
+        """The photographs `train` (indices) to train on, and those `held` out to validate."""
+        return replace(
+            self,
+            features=Rows(self.features, train),
+            labels=self.labels[train],
+            valid_features=Rows(self.features, held),
+            valid_labels=self.labels[held],
+            mirrored=None if self.mirrored is None else Rows(self.mirrored, train),
+            groups=None,
+            audited=np.zeros(0, int),
+        )
 
     @property
     def groups_to_train(self) -> np.ndarray:

@@ -43,7 +43,7 @@ def with_head(embedder: Any, data: TrainingData, seed: int, fit: Fit, dropout: f
         layer = hidden(layer)
         hidden.set_weights([kernel, bias])
     if dropout:
-        layer = keras.layers.Dropout(dropout)(layer)
+        layer = keras.layers.Dropout(dropout, name="head_dropout")(layer)
     last = keras.layers.Dense(data.classes, activation="softmax", name="probabilities")
     model = keras.Model(embedder.input, last(layer))
     last.set_weights(list(layers[-1]))

@@ -9,6 +9,7 @@ import numpy as np
 
 from flowerray.heads.data import TrainingData
 from flowerray.heads.models import chunks, predict
+from flowerray.heads.rows import Features
 
 
 def embedding(model: Any, data: TrainingData) -> Any:
@@ -19,7 +20,7 @@ def embedding(model: Any, data: TrainingData) -> Any:
     return embedding_of(model.inputs[0], data.features, data.embedded)
 
 
-def embedding_of(features: Any, examples: np.ndarray, embedded: bool = False) -> Any:
+def embedding_of(features: Any, examples: Features, embedded: bool = False) -> Any:
     """The features compressed, averaged over the map, brought to unit length.
 
     Softsign, x / (1 + |x|) in units of the mean activation, keeps a few strong activations from
@@ -29,10 +30,11 @@ def embedding_of(features: Any, examples: np.ndarray, embedded: bool = False) ->
 
     if embedded:
         return keras.layers.UnitNormalization(name="embedding")(features)
-    layer = keras.layers.Rescaling(1 / mean_activation(chunks(examples)))(features)
-    layer = keras.layers.Activation("softsign")(layer)
+    unit = 1 / mean_activation(chunks(examples))
+    layer = keras.layers.Rescaling(unit, name="scaled")(features)
+    layer = keras.layers.Activation("softsign", name="softsign")(layer)
     if examples.ndim == 4:
-        layer = keras.layers.GlobalAveragePooling2D()(layer)
+        layer = keras.layers.GlobalAveragePooling2D(name="mean")(layer)
     return keras.layers.UnitNormalization(name="embedding")(layer)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flowerray.heads.data import Epochs, Progress, TrainingData
+from flowerray.heads.rows import Features
 
 BATCH_SIZE = 25  # the article's
 
@@ -51,7 +52,7 @@ def _seed_dropout(model: Any, seed: int, epoch: int) -> None:
 
 
 def _batches(
-    features: list[np.ndarray],
+    features: list[Features],
     labels: np.ndarray,
     classes: int,
     seed: tuple[int, int] | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,35 +14,57 @@ from flowerray.heads.data import TrainingData, rows_of
 from flowerray.heads.dense import DENSE, Fit, predict_dense
 from flowerray.heads.embedding import embedded, embedding_model
 from flowerray.heads.models import predict
+from flowerray.heads.rows import Rows
 
 FOLDS = 5
+OF_EPOCHS = 3  # for finetune, whose folds then cost twice what the head of everything does
 TURNS = 10  # in which decided photographs are held out: few of them, and each teaches much
 
 
-def out_of_fold(recipe: str, data: TrainingData, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+def parts(recipe: str, data: TrainingData, seed: int) -> list[TrainingData]:
+    """What each head of `recipe` is fitted on, with what it is validated on: everything, the last,
+    which is the classifier's; for finetune before it all but one fold of the training photographs
+    and that fold, each in turn."""
+    found = _folds_of_epochs(data, seed) if recipe == "finetune" else []
+    return [*(data.fold(train, held) for train, held in found), data]
+
+
+def _folds_of_epochs(data: TrainingData, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(folds(data.labels, seed, with_copies(data).groups_to_train, OF_EPOCHS))
+
+
+def out_of_fold(
+    recipe: str, data: TrainingData, seed: int, heads: list[Any] | None = None
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Indices (m,) of training photographs, one for all copies of it, and their probabilities
     float32 (m, classes), each by a head fitted without its fold: of all that `folds` holds out.
-    None for a recipe that takes too long."""
-    fit = DENSE.get(recipe)
-    if fit is None:
-        return None
-    own, mirrored = embedded(data, embedding_model(data))
-    probabilities = np.full((len(own), data.classes), np.nan, np.float32)
+
+    Args:
+        heads: the Keras models that were fitted on the folds of `parts`, where there are some.
+    Returns:
+        None where nothing was held out, as for a recipe that takes too long.
+    """
+    probabilities = np.full((len(data.labels), data.classes), np.nan, np.float32)
     groups = with_copies(data).groups_to_train
-    for train, held in folds(data.labels, seed, groups):
-        rows, labels, weights = rows_of(data, own, mirrored, train)
-        probabilities[held] = predict_dense(fit(rows, labels, weights, seed), own[held])
+    if fit := DENSE.get(recipe):
+        own, mirrored = embedded(data, embedding_model(data))
+        for train, held in folds(data.labels, seed, groups):
+            rows, labels, weights = rows_of(data, own, mirrored, train)
+            probabilities[held] = predict_dense(fit(rows, labels, weights, seed), own[held])
+    elif heads:
+        for (_, held), head in zip(_folds_of_epochs(data, seed), heads, strict=True):
+            probabilities[held] = predict(head, Rows(data.features, held))
     judged = copies.first_of_each(groups)
     judged = judged[~np.isnan(probabilities[judged, 0])]
     return (judged, probabilities[judged]) if len(judged) else None
 
 
 def folds(
-    labels: np.ndarray, seed: int, groups: np.ndarray | None = None
+    labels: np.ndarray, seed: int, groups: np.ndarray | None = None, number: int = FOLDS
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row indices to fit on and to hold out, stratified by class, all rows of a group together;
-    every row is held out once, but for what a class has nothing beside: its only photograph, or the
-    copies of that."""
+    """Row indices to fit on and to hold out, for each of `number` folds at most, stratified by
+    class, all rows of a group together; every row is held out once, but for what a class has
+    nothing beside: its only photograph, or the copies of that."""
     from sklearn.model_selection import StratifiedKFold
 
     groups = np.arange(len(labels)) if groups is None else groups
@@ -50,7 +73,7 @@ def folds(
     most = int(np.bincount(labels[different]).max())
     if most < 2:
         return
-    splitter = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=seed)
+    splitter = StratifiedKFold(min(number, most), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         split = list(splitter.split(np.zeros(len(different)), labels[different]))

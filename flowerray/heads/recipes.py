@@ -15,7 +15,9 @@ from flowerray.heads.data import Epochs, Progress, TrainingData
 from flowerray.heads.dense import fit_logistic, fit_mlp, on_embedding, with_head
 from flowerray.heads.embedding import embedding_of
 from flowerray.heads.epochs import BATCH_SIZE, compile_head, run_epochs
-from flowerray.heads.models import predict
+from flowerray.heads.models import predict, size_of, to_train
+
+EPOCHS = {"article": 20, "finetune": 4}  # of the recipes that have them
 
 
 def logistic(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
@@ -52,15 +54,20 @@ def article(data: TrainingData, epochs: int | None, seed: int, before: Progress 
             name="article",
         )
         compile_head(model, keras.optimizers.Adam(1e-5))
-    yield from run_epochs(model, data, epochs or 20, seed, before)
+    yield from run_epochs(model, data, epochs or EPOCHS["article"], seed, before)
 
 
-FINETUNE_EPOCHS, MIXUP = 4, 0.4
+MIXUP, RATE, WARM_UP = 0.4, 2e-3, 0.1
 
 
 def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
-    """The base's layers after the features and the mlp head on what they give, trained on: AdamW,
-    its rate falling from 3e-5 to 0 along a cosine, Dropout 0.4 before the last layer, 4 epochs.
+    """The base's layers after the features and a logistic head on what they give, trained on:
+    AdamW, its rate rising in the first tenth of the steps, then falling to 0 along a cosine,
+    Dropout 0.4 before the last layer, 4 epochs.
+
+    The rate is at most RATE of the size of the base's weights: 2e-5 for VGG16, 3e-4 for
+    EfficientNet-Lite2, whose kernels are twenty times as large. Adam's steps are as large as its
+    rate, whatever the gradients, so one share suits bases of any scale.
 
     The head is fitted first, so that its first steps don't spoil the pretrained layers (Kumar et
     al. 2022, https://arxiv.org/abs/2202.10054). It knows the photographs that it was fitted on by
@@ -69,20 +76,21 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
     """
     import keras
 
-    epochs = epochs or FINETUNE_EPOCHS
+    epochs = epochs or EPOCHS["finetune"]
     if before is not None:
         model = before.model
     else:
         keras.utils.set_random_seed(seed)
-        rest = data.rest
-        for layer in rest.layers:
-            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+        rest = to_train(data.rest)
         some = predict(rest, data.features[:: math.ceil(len(data.features) / 512)])
         embedder = keras.Model(rest.input, embedding_of(rest.output, some))
-        model = with_head(embedder, data, seed, fit_mlp, dropout=0.4)
+        model = with_head(embedder, data, seed, fit_logistic, dropout=0.4)
         rows = len(data.features) * (1 if data.mirrored is None else 2)
         steps = epochs * math.ceil(rows / BATCH_SIZE)
-        rate = keras.optimizers.schedules.CosineDecay(3e-5, steps)
+        warm = max(1, round(WARM_UP * steps))
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, max(1, steps - warm), warmup_target=RATE * size_of(rest), warmup_steps=warm
+        )
         compile_head(model, keras.optimizers.AdamW(rate))
     yield from run_epochs(model, data, epochs, seed, before, MIXUP)
 

@@ -25,14 +25,15 @@ from flowerray.heads import classifier, none, tracking
 from flowerray.heads.checkpoint import CHECKPOINT, Checkpoint, best_epoch, is_over
 from flowerray.heads.classifier import ADDED
 from flowerray.heads.dense import DENSE
-from flowerray.heads.folds import with_copies
-from flowerray.heads.recipes import RECIPES
+from flowerray.heads.folds import parts, with_copies
+from flowerray.heads.models import freeze_up_to
+from flowerray.heads.recipes import EPOCHS, RECIPES
 from flowerray.heads.training_set import TrainingSet, load_training_set
 from flowerray.outputs.lease import HeldFolder
 from flowerray.outputs.record import Output
 from flowerray.pipeline import conversion, tasks
 from flowerray.pipeline.prepare import QUANTISED
-from flowerray.progress import some_names
+from flowerray.progress import clock, some_names
 from flowerray.reports import gallery
 from flowerray.settings import TrainSettings
 from flowerray.trust import novelty, scores
@@ -77,7 +78,10 @@ def fit_and_save(
             others = 1.0 if data.class_weights is None else data.class_weights
             data = replace(data, class_weights=others * raised)
         if weights is not None:
-            data = replace(data, rest=layers_after(loaded.base_spec, weights))
+            rest = layers_after(loaded.base_spec, weights)
+            if settings.from_layer not in (None, loaded.base_spec.layer):
+                freeze_up_to(settings.from_layer, rest, loaded.base_spec.layer)
+            data = replace(data, rest=rest)
             classifier.check_layers(classifier.head_bytes(data.rest), loaded.base_spec.base)
         yield (
             f"train: {len(data.labels):,} photographs to train on, {len(data.valid_labels):,} to "
@@ -90,29 +94,46 @@ def fit_and_save(
             if added is None:
                 out.remove(ADDED)
         has_epochs = settings.recipe not in DENSE
-        checkpoint = Checkpoint(out, fingerprint_of(config))
+        fitted_on = parts(settings.recipe, data, settings.seed)
+        checkpoint = Checkpoint(out, fingerprint_of(config), len(fitted_on))
         started, history, before = time.perf_counter(), *checkpoint.load()
-        if before is not None:
+        models = [progress.model for progress in before if progress]
+        if models:
             yield (
-                f"train: going on after epoch {before.epochs}"
+                f"train: going on after epoch {len(history)}"
                 if has_epochs
                 else "train: fitted already, going on"
             )
-            model = before.model
         recipe = RECIPES[settings.recipe]
-        epochs = recipe(data, settings.epochs, settings.seed, before)
-        while not is_over(history, settings.patience) and (epoch := next(epochs, None)):
-            numbers, model = epoch
-            history.append(numbers)
-            checkpoint.save(history, model)
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-            yield f"train: {f'epoch {len(history)}' if has_epochs else 'fitted'}: {shown}"
+        epochs = (settings.epochs or EPOCHS[settings.recipe]) if has_epochs else 1
+        runs = [
+            recipe(part, epochs, settings.seed, progress)
+            for part, progress in zip(fitted_on, before, strict=True)
+        ]
+        begun, passed = time.perf_counter(), 0
+        to_do = (epochs - len(history)) * sum(len(part.labels) for part in fitted_on)
+        while len(history) < epochs and not is_over(history, settings.patience):
+            what = f"epoch {len(history) + 1} of {epochs}" if has_epochs else "fitted"
+            steps: list[tuple[dict[str, float], Any]] = []
+            for run in runs:
+                steps.append(next(run))
+                passed += len(fitted_on[len(steps) - 1].labels)
+                left = clock((time.perf_counter() - begun) * (to_do / passed - 1))
+                if len(steps) < len(runs):
+                    fold = f"fold {len(steps)} of {len(runs) - 1}"
+                    yield f"train: {what}, {fold}: {_listed(steps[-1][0])}, {left} left"
+            # Where there are folds, what they say of photographs that they have not seen.
+            history.append(_means([numbers for numbers, _ in steps[:-1] or steps]))
+            models = [model for _, model in steps]
+            checkpoint.save(history, models)
+            over = f", {left} left" if passed < to_do else ""
+            yield f"train: {what}: {_listed(history[-1])}{over}"
             yield history
         if settings.patience and "val_loss" in history[0]:
-            model = checkpoint.model_after(best_epoch(history))
+            models = checkpoint.models_after(best_epoch(history))
             yield f"train: keeping the head of epoch {best_epoch(history)}"
         fit_seconds = time.perf_counter() - started
-        fitted = Fitted.of(model, settings, data)
+        fitted = Fitted.of(models, settings, data)
         found = fitted.calibration
         yield from _told_of_copies(loaded, found["copies"])
         yield (
@@ -123,6 +144,14 @@ def fit_and_save(
     converts = hardware.has_openvino() and keras.backend.backend() == "tensorflow"
     if loaded.base_spec.engine == "openvino" and converts and not fitted.dense:
         yield fitted.head, openvino.convert_head(fitted.head)
+
+
+def _listed(numbers: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+
+
+def _means(of_folds: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in of_folds])) for name in of_folds[0]}
 
 
 def _told_of_copies(loaded: TrainingSet, left_out: dict[str, int]) -> Iterator[str]:

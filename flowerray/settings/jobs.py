@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flowerray.errors import UsageError
 from flowerray.settings.groups import (
     AcceptanceSettings,
     ClusterSettings,
@@ -108,9 +109,16 @@ class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
     epochs: int | None = option(
         "epochs, for recipes that have them [the recipe's own]", None, minimum=1, metavar="N"
     )
+    from_layer: str | None = option(
+        "for finetune: learn the layers after this one alone; the features are of it, or of one "
+        "before it [all after the features']",
+        None,
+        metavar="LAYER",
+    )
     patience: int | None = option(
-        "stop after so many epochs without a smaller loss on the validation photographs, and keep "
-        "the best epoch's head [all epochs, the last one's]",
+        "stop after so many epochs without a smaller loss on photographs held out (for finetune "
+        "by folds, for article those to validate), and keep the best epoch's head [all epochs, "
+        "the last one's]",
         None,
         minimum=1,
         metavar="N",
@@ -158,6 +166,11 @@ class TrainSettings(ClusterSettings, StorageSettings, ColumnSettings):
         None,
         metavar="EXPERIMENT",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.from_layer is not None and self.recipe != "finetune":
+            raise UsageError("--from-layer is for --recipe finetune, the one that learns layers")
 
 
 @dataclass(frozen=True, kw_only=True)

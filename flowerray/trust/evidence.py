@@ -41,11 +41,13 @@ class Fitted:
     valid_novelty: np.ndarray
 
     @classmethod
-    def of(cls, model: Any, settings: TrainSettings, data: TrainingData) -> Fitted:
-        model = without_optimizer(model)
+    def of(cls, heads: list[Any], settings: TrainSettings, data: TrainingData) -> Fitted:
+        """From the Keras models that were fitted on ``flowerray.heads.folds.parts``."""
+        *of_folds, last = heads
+        model = without_optimizer(last)
         none = np.zeros(0, int), np.zeros((0, data.classes), np.float32)
         data = with_copies(data)
-        judged, held_out = out_of_fold(settings.recipe, data, settings.seed) or none
+        judged, held_out = out_of_fold(settings.recipe, data, settings.seed, of_folds) or none
         unseen = data.unseen
         valid = predict(model, data.valid_features)[unseen]
         # Out-of-fold heads and the final one are of one kind: they share the temperature.

@@ -63,13 +63,15 @@ def attached(model: Any, data: TrainingData, novelty: Novelty) -> Any:
     """`model` with the novelty as one column more, after the probabilities."""
     import keras
 
+    # Names of their own: Keras' numbered ones may be taken in a model that was loaded.
     near = keras.layers.Dense(len(novelty.centres), use_bias=False, name="centres")
     cosines = near(embedding(model, data))
     near.set_weights([novelty.centres.T])
-    cosines = keras.layers.Reshape((len(novelty.centres), 1))(cosines)
-    nearest = keras.layers.GlobalMaxPooling1D()(cosines)
-    scaled = keras.layers.Rescaling(-1 / novelty.threshold, 1 / novelty.threshold)(nearest)
-    outputs = keras.layers.Concatenate()([model.outputs[0], scaled])
+    cosines = keras.layers.Reshape((len(novelty.centres), 1), name="cosines")(cosines)
+    nearest = keras.layers.GlobalMaxPooling1D(name="nearest")(cosines)
+    scale = 1 / novelty.threshold
+    scaled = keras.layers.Rescaling(-scale, scale, name="novelty")(nearest)
+    outputs = keras.layers.Concatenate(name="outputs")([model.outputs[0], scaled])
     return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
