@@ -62,7 +62,7 @@ RATE, POWER = 1.4e-3, 0.8  # through the rates of two bases, see `finetune`
 
 
 def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress | None) -> Epochs:
-    """The base's layers after the features and a logistic head on what they give, trained on:
+    """The base's layers after the features and the mlp head on what they give, trained on:
     AdamW, its rate rising in the first tenth of the steps, then falling to 0 along a cosine,
     Dropout 0.4 before the last layer, 4 epochs.
 
@@ -85,7 +85,7 @@ def finetune(data: TrainingData, epochs: int | None, seed: int, before: Progress
         rest = to_train(data.rest)
         some = predict(rest, data.features[:: math.ceil(len(data.features) / 512)])
         embedder = keras.Model(rest.input, embedding_of(rest.output, some))
-        model = with_head(embedder, data, seed, fit_logistic, dropout=0.4)
+        model = with_head(embedder, data, seed, fit_mlp, dropout=0.4)
         rows = len(data.features) * (1 if data.mirrored is None else 2)
         steps = epochs * math.ceil(rows / BATCH_SIZE)
         warm = max(1, round(WARM_UP * steps))
