@@ -257,7 +257,6 @@ JOBS: dict[str, Command] = {
         (
             "flowerray package classifier --out flowers.onnx",
             "flowerray package classifier --out flowers.xml --format openvino --release 2",
-            "flowerray predict rose.jpg --classifier flowers.onnx",
         ),
     ),
     "baseline": Command(
