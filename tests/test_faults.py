@@ -307,7 +307,7 @@ def test_a_killed_finetune_goes_on_with_each_folds_last_epoch(
 ):
     options = ["train", to_finetune, "--recipe", "finetune", "--weights", "random", "--out"]
     goes_on_as_undisturbed(
-        command, options, "epoch 3 of 4, fold 2 of 3: ", "after epoch 2", tmp_path, on_local_ray
+        command, options, "epoch 3 of 4, fold 2 of 2: ", "after epoch 2", tmp_path, on_local_ray
     )
 
 

@@ -17,7 +17,7 @@ from flowerray.heads.models import predict
 from flowerray.heads.rows import Rows
 
 FOLDS = 5
-OF_EPOCHS = 3  # for finetune, whose folds then cost twice what the head of everything does
+OF_EPOCHS = 2  # for finetune, whose folds then cost what the head of everything does
 TURNS = 10  # in which decided photographs are held out: few of them, and each teaches much
 
 
