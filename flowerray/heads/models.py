@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from flowerray.bases.engines.keras import copied
 from flowerray.errors import UsageError
 from flowerray.heads.rows import Features
 from flowerray.progress import some_names
@@ -14,17 +15,7 @@ from flowerray.progress import some_names
 
 def without_optimizer(model: Any) -> Any:
     """A copy of `model` in float32 that can only predict; Adam's state is twice as large."""
-    import keras
-
-    def in_float32(layer: Any) -> Any:
-        config = layer.get_config()
-        if "dtype" in config:  # an operation between layers has none
-            config["dtype"] = "float32"
-        return layer.__class__.from_config(config)
-
-    copy = keras.models.clone_model(model, clone_function=in_float32, recursive=True)
-    copy.set_weights(model.get_weights())
-    return copy
+    return copied(model, "float32")
 
 
 def to_train(rest: Any) -> Any:

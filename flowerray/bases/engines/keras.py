@@ -169,7 +169,8 @@ def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     import keras
 
     if spec.own is not None:
-        return _in_precision(open_head(weights[0].tobytes()), spec)
+        model, policy = open_head(weights[0].tobytes()), _policy(spec)
+        return model if policy == "float32" else copied(model, policy)
     size, builder = spec.input_size, spec.builder
     if not builder:
         return _thumbnail(size)
@@ -184,18 +185,16 @@ def _pretrained(spec: BaseSpec, weights: list[np.ndarray]) -> Any:
     return base
 
 
-def _in_precision(model: Any, spec: BaseSpec) -> Any:
-    """A copy of `model` whose layers compute in the precision of `spec`."""
+def copied(model: Any, policy: str) -> Any:
+    """A copy of `model`, without its optimizer, whose layers compute by Keras' dtype `policy`."""
     import keras
 
     def layer_of(layer: Any) -> Any:
         config = layer.get_config()
         if "dtype" in config:  # an operation between layers has none
-            config["dtype"] = _policy(spec)
+            config["dtype"] = policy
         return layer.__class__.from_config(config)
 
-    if _policy(spec) == "float32":
-        return model
     copy = keras.models.clone_model(model, clone_function=layer_of, recursive=True)
     copy.set_weights(model.get_weights())
     return copy
